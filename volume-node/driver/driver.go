@@ -96,9 +96,11 @@ type Call struct {
 	Operation string
 	// Fence of the worker that runs the operation.
 	Fence Fence
-	// SourceOpen says that hosts have the source of a copy open, and that their writes are held for as long as the
-	// call takes. A driver that would have to copy answers ErrBusyOpen, so that no host waits for a copy.
-	SourceOpen bool
+	// Hold is set when hosts have the source of a copy open. The driver calls it just before it takes the copy, which
+	// makes the hosts' writes wait, and calls release right after. If release returns an error, what was copied is not
+	// one state of the source: the driver throws it away and returns that error. A driver that would have to copy
+	// slowly answers ErrBusyOpen without calling it, so that no host waits for a copy.
+	Hold func(ctx context.Context) (release func() error, err error)
 	// Progress, if set, is told how many bytes of a long copy are done. It is called from the caller's goroutine.
 	Progress func(done, total int64)
 	// Waiting, if set, is told in words what the call waits for, when it begins to wait and again now and then.
