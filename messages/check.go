@@ -1,0 +1,83 @@
+package messages
+
+import (
+	"unicode/utf8"
+
+	"github.com/scoria-storage/scoria/messages/block"
+)
+
+// Bounds of what users may say, as in Cinder.
+const (
+	maxText      = 255
+	maxMetadata  = 128
+	maxConnector = 16 << 10
+)
+
+func checkText(field, s string) error {
+	if n := utf8.RuneCountInString(s); n > maxText {
+		return fieldError(field, "%q has %d characters, at most %d are allowed", clip(s), n, maxText)
+	}
+	if !utf8.ValidString(s) {
+		return fieldError(field, "it is not valid UTF-8")
+	}
+	return nil
+}
+
+func checkMetadata(m map[string]string) error {
+	if len(m) > maxMetadata {
+		return fieldError("metadata", "it has %d entries, at most %d are allowed", len(m), maxMetadata)
+	}
+	for k, v := range m {
+		if k == "" {
+			return fieldError("metadata", "an entry has no name")
+		}
+		if err := checkText("metadata", k); err != nil {
+			return err
+		}
+		if err := checkText("metadata", v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkSize(field string, size block.GiB) error {
+	if size < 1 || size > block.MaxSize {
+		return fieldError(field, "%d GiB is not between 1 and %d GiB", size, block.MaxSize)
+	}
+	return nil
+}
+
+func checkID(field, id string) error {
+	if !block.IsUUID(id) {
+		return fieldError(field, "%q is not a UUID", clip(id))
+	}
+	return nil
+}
+
+func optionalID(field, id string) error {
+	if id == "" {
+		return nil
+	}
+	return checkID(field, id)
+}
+
+func optionalToken(field, s string) error {
+	if s == "" {
+		return nil
+	}
+	if err := block.CheckToken(s); err != nil {
+		return fieldError(field, "%v", err)
+	}
+	return nil
+}
+
+// first returns the first error.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package messages
+
+import (
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/scoria-storage/scoria/messages/block"
+)
+
+// EnvelopeVersion is the newest envelope that this release reads and the one it writes.
+const EnvelopeVersion = 1
+
+// Envelope carries the request of an operation.
+type Envelope struct {
+	V int `msgpack:"v"`
+	// Operation is chosen by the client, a UUID, or empty. A repeated ID returns the same operation.
+	Operation block.OperationID `msgpack:"operation,omitempty"`
+	User      string            `msgpack:"user,omitempty"`
+	RequestID string            `msgpack:"request_id,omitempty"`
+	// OnConflict is refuse (or empty) or queue.
+	OnConflict string `msgpack:"on_conflict,omitempty"`
+	// Sent is when the client made the message; one older than half of the idempotency window is refused. Zero: not checked.
+	Sent time.Time `msgpack:"sent,omitempty"`
+	// RequestVersion is the version of the request's fields; 0 stands for 1.
+	RequestVersion int `msgpack:"request_version,omitempty"`
+	// Request holds the fields of the request as a map.
+	Request msgpack.RawMessage `msgpack:"request"`
+}
+
+// Query asks how an operation stands.
+type Query struct {
+	V         int               `msgpack:"v"`
+	Operation block.OperationID `msgpack:"operation"`
+	// Wait: answer when the operation has ended, but after this time at the latest (at most MaxWait).
+	Wait time.Duration `msgpack:"wait,omitempty"`
+}
+
+// MaxWait bounds Query.Wait.
+const MaxWait = 60 * time.Second
+
+// Reply answers an Envelope or a Query: either Error or Operation is set.
+type Reply struct {
+	V         int        `msgpack:"v"`
+	Error     *Error     `msgpack:"error,omitempty"`
+	Operation *Operation `msgpack:"operation,omitempty"`
+}
+
+// Operation is what programs see of an operation.
+type Operation struct {
+	ID       block.OperationID `msgpack:"id" json:"id"`
+	Kind     block.Kind        `msgpack:"kind" json:"kind"`
+	Project  string            `msgpack:"project" json:"project"`
+	User     string            `msgpack:"user,omitempty" json:"user,omitempty"`
+	Resource string            `msgpack:"resource" json:"resource"`
+	// Phase: queued, granted, running, undoing, done, undone, stuck, void.
+	Phase string `msgpack:"phase" json:"phase"`
+	Ended bool   `msgpack:"ended" json:"ended"`
+	// Step is the step that runs or that failed; Steps are all of them in their order.
+	Step    string   `msgpack:"step,omitempty" json:"step,omitempty"`
+	Steps   []string `msgpack:"steps,omitempty" json:"steps,omitempty"`
+	Done    int      `msgpack:"done" json:"steps_done"`
+	Attempt int      `msgpack:"attempt,omitempty" json:"attempt,omitempty"`
+	// Error says why an operation was undone or is stuck, or the last failed attempt of one that still runs.
+	Error  string `msgpack:"error,omitempty" json:"error,omitempty"`
+	Worker string `msgpack:"worker,omitempty" json:"worker,omitempty"`
+	Epoch  uint64 `msgpack:"epoch" json:"epoch"`
+	// Progress is ProgressDone of ProgressTotal bytes of a long step.
+	ProgressDone  int64     `msgpack:"progress_done,omitempty" json:"progress_done,omitempty"`
+	ProgressTotal int64     `msgpack:"progress_total,omitempty" json:"progress_total,omitempty"`
+	Submitted     time.Time `msgpack:"submitted" json:"submitted"`
+	EndedAt       time.Time `msgpack:"ended_at,omitempty" json:"ended_at,omitzero"`
+	Claims        []Claim   `msgpack:"claims,omitempty" json:"claims,omitempty"`
+}
+
+// Claim is one lock of an operation.
+type Claim struct {
+	Key  string `msgpack:"key" json:"key"`
+	Mode string `msgpack:"mode" json:"mode"`
+}
+
+// Update is an event of an operation: how it stands now.
+type Update struct {
+	V         int       `msgpack:"v"`
+	Operation Operation `msgpack:"operation"`
+	At        time.Time `msgpack:"at"`
+}

@@ -1,0 +1,109 @@
+// Package records is what stays in the KV bucket: the formats of all records but kvlock's own, and their keys.
+//
+// Nouns: a record is one value of the bucket, named by its key; a resource record is a volume, a snapshot or an
+// attachment; Quota, Credit, Pool, Backend and Node are the books.
+//
+// Format: a MessagePack array of three: the format's version, the kind, the fields as a map with explicit names. Fields are added,
+// never renamed, reused or retyped; unknown ones are ignored. A record of another kind or of a newer version is refused in
+// words. Each format has a golden file in testdata that is never edited.
+//
+// Invariants:
+//   - Quota.Use less the credits not yet folded in equals the sum over the project's records (ChargedGiB of volumes,
+//     SizeGiB of snapshots), always.
+//   - Pool.AllocatedGiB equals the sum of ReservedGiB over the volumes of its backend, always.
+//
+// It does not read or write the bucket: that is kvlock/kvtx.
+package records
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/scoria-storage/scoria/messages/block"
+)
+
+// version is the newest format that this release reads and the one it writes.
+const version = 1
+
+var (
+	// ErrNewer: the record was written by a newer release.
+	ErrNewer = errors.New("record is of a newer release")
+	// ErrBroken: the bytes are not a record of the kind asked for.
+	ErrBroken = errors.New("record cannot be read")
+)
+
+// Record is one of the types that this package stores.
+type Record interface {
+	block.Volume | block.Snapshot | block.Attachment | Quota | Credit | Pool | Backend | Node | Operation
+}
+
+func kindOf[T Record]() string {
+	var zero T
+	switch any(zero).(type) {
+	case block.Volume:
+		return "volume"
+	case block.Snapshot:
+		return "snapshot"
+	case block.Attachment:
+		return "attachment"
+	case Quota:
+		return "quota"
+	case Credit:
+		return "credit"
+	case Pool:
+		return "pool"
+	case Backend:
+		return "backend"
+	case Node:
+		return "node"
+	case Operation:
+		return "operation"
+	}
+	panic("records: a type of the constraint Record has no kind")
+}
+
+// Encode returns the record's bytes.
+func Encode[T Record](r T) []byte {
+	var buf bytes.Buffer
+	enc := msgpack.GetEncoder()
+	defer msgpack.PutEncoder(enc)
+	enc.Reset(&buf)
+	enc.SetSortMapKeys(true)
+	enc.UseCompactInts(true)
+	err := errors.Join(enc.EncodeArrayLen(3), enc.EncodeUint(version), enc.EncodeString(kindOf[T]()), enc.Encode(&r))
+	if err != nil { // the types are ours and hold nothing that cannot be encoded
+		panic(fmt.Sprintf("records: encode %T: %v", r, err))
+	}
+	return buf.Bytes()
+}
+
+// Decode reads a record of the type asked for. Errors: ErrNewer, ErrBroken.
+func Decode[T Record](data []byte) (T, error) {
+	var r T
+	dec := msgpack.GetDecoder()
+	defer msgpack.PutDecoder(dec)
+	dec.Reset(bytes.NewReader(data))
+	n, err := dec.DecodeArrayLen()
+	if err != nil || n != 3 {
+		return r, fmt.Errorf("%w: want [version, kind, fields]", ErrBroken)
+	}
+	v, err := dec.DecodeUint64()
+	if err != nil {
+		return r, fmt.Errorf("%w: version: %v", ErrBroken, err)
+	}
+	if v > version {
+		return r, fmt.Errorf("%w: %s has format %d, this release reads up to %d", ErrNewer, kindOf[T](), v, version)
+	}
+	kind, err := dec.DecodeString()
+	if err != nil || kind != kindOf[T]() {
+		return r, fmt.Errorf("%w: kind %q, want %q", ErrBroken, kind, kindOf[T]())
+	}
+	if err := dec.Decode(&r); err != nil {
+		var zero T
+		return zero, fmt.Errorf("%w: %s: %v", ErrBroken, kind, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,44 @@
+package messages
+
+import (
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+// AttachVolume exports a volume for a host. The attachment may have been reserved before.
+type AttachVolume struct {
+	Volume block.VolumeID `msgpack:"volume"`
+	// Attachment is the attachment's ID; admission chooses one where it is empty.
+	Attachment block.AttachmentID `msgpack:"attachment,omitempty"`
+	Instance   string             `msgpack:"instance,omitempty"`
+	ReadOnly   bool               `msgpack:"read_only,omitempty"`
+	// Connector is what the host says of itself, as JSON.
+	Connector []byte `msgpack:"connector,omitempty"`
+}
+
+// Kind is volume.attach.
+func (*AttachVolume) Kind() block.Kind { return block.VolumeAttach }
+
+// Version is 1.
+func (*AttachVolume) Version() int { return 1 }
+
+// Resource is the attachment's ID.
+func (r *AttachVolume) Resource() string { return string(r.Attachment) }
+
+// Validate checks the fields.
+func (r *AttachVolume) Validate() error {
+	err := first(checkID("volume", string(r.Volume)), optionalID("attachment", string(r.Attachment)), checkText("instance", r.Instance))
+	if err != nil {
+		return err
+	}
+	if len(r.Connector) > maxConnector {
+		return fieldError("connector", "it has %d bytes, at most %d are allowed", len(r.Connector), maxConnector)
+	}
+	return nil
+}
+
+// Claims: the volume's attachments exclusively, for the moment of the change; the volume shared.
+func (r *AttachVolume) Claims() []kvlock.Claim {
+	return []kvlock.Claim{kvlock.Exclusive(records.AttachKey(r.Volume)), kvlock.Shared(records.VolumeKey(r.Volume))}
+}
