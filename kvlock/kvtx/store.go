@@ -1,0 +1,230 @@
+package kvtx
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Store is one stream: the records of its bucket and its dispatch subjects. It is safe for concurrent use. A process
+// should have one Store for a stream: commits that wait at the same moment are made together.
+type Store struct {
+	js      jetstream.JetStream
+	stream  jetstream.Stream
+	created time.Time
+	cfg     Config
+	opts    options
+
+	wire       *wire
+	prefix     string // "$KV.<bucket>."
+	dispatch   string // "op.<bucket>."
+	getSubject string
+	maxPayload int
+
+	committer *committer
+	writes    atomic.Uint64 // Numbers the single writes of this store.
+
+	broken    atomic.Pointer[error] // Why nothing can be done with the stream any more.
+	closing   chan struct{}
+	life      context.Context // Ends with closing.
+	endLife   context.CancelFunc
+	closeOnce sync.Once
+	calls     sync.WaitGroup
+}
+
+func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.StreamInfo, cfg Config, opts []Option) (*Store, error) {
+	o := defaultOptions()
+	for _, opt := range opts {
+		opt(&o)
+	}
+	w, err := newWire(js.Conn(), o.ackTimeout)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		js: js, stream: stream, created: info.Created, cfg: cfg, opts: o, wire: w,
+		prefix:     "$KV." + cfg.Bucket + ".",
+		dispatch:   "op." + cfg.Bucket + ".",
+		getSubject: apiPrefix(js) + "STREAM.MSG.GET.KV_" + cfg.Bucket,
+		maxPayload: int(js.Conn().MaxPayload()),
+		closing:    make(chan struct{}),
+	}
+	s.life, s.endLife = context.WithCancel(context.Background())
+	s.committer = newCommitter(s, crand.Text())
+	s.committer.start()
+	return s, nil
+}
+
+func apiPrefix(js jetstream.JetStream) string {
+	p := js.Options().APIPrefix
+	if p == "" {
+		p = jetstream.DefaultAPIPrefix
+	}
+	if !strings.HasSuffix(p, ".") {
+		p += "."
+	}
+	return p
+}
+
+// Stream is the stream itself, for consumers. Do not publish to it.
+func (s *Store) Stream() jetstream.Stream { return s.stream }
+
+// Conn is the connection that the store uses.
+func (s *Store) Conn() *nats.Conn { return s.js.Conn() }
+
+// JetStream is the JetStream context that the store was opened with.
+func (s *Store) JetStream() jetstream.JetStream { return s.js }
+
+// Bucket is the name of the bucket.
+func (s *Store) Bucket() string { return s.cfg.Bucket }
+
+// Created is when the stream was made.
+func (s *Store) Created() time.Time { return s.created }
+
+// Subject is the stream subject of a key, or of a pattern of keys, for consumers.
+func (s *Store) Subject(key string) string { return s.prefix + key }
+
+// DispatchSubject joins the parts below "op.<bucket>".
+func (s *Store) DispatchSubject(parts ...string) string { return s.dispatch + strings.Join(parts, ".") }
+
+// Close waits for the commits that were sent, a few seconds at most, and refuses the others with [ErrClosed]. The connection is the caller's.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		close(s.closing)
+		s.endLife()
+		s.committer.stop()
+		s.calls.Wait()
+		s.wire.close()
+	})
+	return nil
+}
+
+// usable says why the store cannot be used.
+func (s *Store) usable() error {
+	select {
+	case <-s.closing:
+		return ErrClosed
+	default:
+	}
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// sameStream asks for the stream and makes sure that it is the one that was opened, and still fit.
+func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
+	info, err := s.stream.Info(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Created.Equal(s.created) {
+		return nil, s.fail(fmt.Errorf("%w: stream %s was made %v, not %v", ErrStreamReplaced, info.Config.Name,
+			info.Created.Format(time.RFC3339Nano), s.created.Format(time.RFC3339Nano)))
+	}
+	if err := verify(info.Config, s.cfg); err != nil {
+		return nil, s.fail(err)
+	}
+	return info, nil
+}
+
+// fail makes the store refuse everything from now on.
+func (s *Store) fail(err error) error {
+	s.broken.CompareAndSwap(nil, &err)
+	return err
+}
+
+// Get reads one key from the stream's leader. That it is absent is no error. While there is no connection or no leader it
+// waits until ctx ends.
+func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
+	if err := checkKey(key); err != nil {
+		return Entry{}, err
+	}
+	if err := s.usable(); err != nil {
+		return Entry{}, err
+	}
+	e, err := s.read(ctx, key)
+	if err != nil {
+		return Entry{}, fmt.Errorf("read %s: %w", key, err)
+	}
+	return e, nil
+}
+
+// GetMany reads several keys as Get does, in parallel; the entries are in the order of the keys. They are not a snapshot of one moment.
+func (s *Store) GetMany(ctx context.Context, keys ...string) ([]Entry, error) {
+	if len(keys) == 1 {
+		e, err := s.Get(ctx, keys[0])
+		return []Entry{e}, err
+	}
+	entries, errs := make([]Entry, len(keys)), make([]error, len(keys))
+	var wg sync.WaitGroup
+	workers := min(len(keys), 32)
+	var next atomic.Int64
+	for range workers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
+				entries[i], errs[i] = s.Get(ctx, keys[i])
+			}
+		})
+	}
+	wg.Wait()
+	return entries, errors.Join(errs...)
+}
+
+// read asks until there is an answer, or ctx ends.
+func (s *Store) read(ctx context.Context, key string) (Entry, error) {
+	for try := 0; ; try++ {
+		var e Entry
+		err := s.exchange(ctx, Read, func() []string { return []string{key} }, func(ctx context.Context) (err error) {
+			e, err = s.readOnce(ctx, key)
+			return err
+		})
+		switch {
+		case err == nil:
+			return e, nil
+		case !errors.Is(err, errNoAnswer) && !errors.Is(err, errUnheard) && !unavailable(err):
+			return Entry{}, err
+		}
+		if err := pause(ctx, s.closing, backoff(try)); err != nil {
+			return Entry{}, err
+		}
+	}
+}
+
+// unavailable says that the server has no leader or is starting: ask again.
+func unavailable(err error) bool {
+	var api *apiError
+	return errors.As(err, &api) && api.Code == 503
+}
+
+// backoff is the pause before the next try: from about 10 ms to about 1 s.
+func backoff(try int) time.Duration {
+	d := 10 * time.Millisecond << min(try, 7)
+	return d/2 + rand.N(d)
+}
+
+// pause waits, unless ctx or the store ends.
+func pause(ctx context.Context, closing <-chan struct{}, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-closing:
+		return ErrClosed
+	}
+}

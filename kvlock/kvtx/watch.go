@@ -1,0 +1,325 @@
+package kvtx
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Event is what a [Store.Watch] reports.
+type Event struct {
+	// Entry is a key's new state: Exists is false if it was deleted, or if its time to live has passed. It is zero if CaughtUp.
+	Entry Entry
+	// CaughtUp is reported once, when the entries that were there at the beginning have all been reported.
+	CaughtUp bool
+	// Sequence: what was written to watched keys up to this stream sequence has been reported. It rises from event to event, except that the
+	// expiry of a key, which is no message in the stream, has the sequence of the event before it.
+	Sequence Revision
+	// Pending is how many events the server had waiting behind this one: 0 is a good moment to publish what was collected.
+	Pending uint64
+}
+
+// Watch reports the current entry of each key that matches one of the filters, in the order of the stream, and then every change,
+// until ctx ends or fn returns an error, which Watch returns. Filters are keys with the wildcards of NATS ("volume.*", "op.>"); none is all keys.
+//
+// Nothing is left out over reconnects and restarts of the server, but a key that changes several times while there is no connection, or faster
+// than it is reported, may be reported with its last state only. fn is called from one goroutine; it is not called again for an entry
+// that it has seen. If the stream was made again, Watch ends with [ErrStreamReplaced].
+func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) error) error {
+	w := &watch{store: s, fn: fn}
+	for _, f := range filters {
+		if !validPattern(f) {
+			return fmt.Errorf("%w: filter %q", ErrInvalid, f)
+		}
+		w.filters = append(w.filters, s.prefix+f)
+	}
+	if len(w.filters) == 0 {
+		w.filters = []string{s.prefix + ">"}
+	}
+	slices.Sort(w.filters)
+	w.filters = slices.Compact(w.filters)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.calls.Add(1)
+	defer s.calls.Done()
+	defer context.AfterFunc(s.life, cancel)()
+	for try := 0; ; {
+		before := w.last
+		err := w.follow(ctx)
+		var stop stopError
+		switch {
+		case errors.As(err, &stop):
+			return stop.err
+		case ctx.Err() != nil:
+			if uerr := s.usable(); uerr != nil {
+				return uerr
+			}
+			return ctx.Err()
+		case w.last > before:
+			try = 0
+		default:
+			try++
+		}
+		s.opts.log.DebugContext(ctx, "watch begins again", "after", uint64(w.last), "reason", err)
+		if err := pause(ctx, s.closing, backoff(try)); err != nil {
+			return err
+		}
+	}
+}
+
+// stopError ends a watch; other errors make it begin again where it was.
+type stopError struct{ err error }
+
+func (e stopError) Error() string { return e.err.Error() }
+
+type watch struct {
+	store   *Store
+	filters []string
+	fn      func(Event) error
+
+	last     Revision // Everything up to here was reported.
+	target   Revision // The stream's last sequence before the first consumer was made.
+	caughtUp bool
+	expiries expiries
+}
+
+// follow reports from one consumer until it breaks.
+func (w *watch) follow(ctx context.Context) error {
+	s := w.store
+	if err := s.wire.connected(ctx); err != nil {
+		return stopError{err}
+	}
+	ctx, cancel := s.wire.whileConnected(ctx)
+	defer cancel()
+	info, err := s.sameStream(ctx)
+	if err != nil {
+		if errors.Is(err, ErrStreamReplaced) {
+			return stopError{err}
+		}
+		return err
+	}
+	w.target = max(w.target, Revision(info.State.LastSeq))
+
+	cfg := jetstream.ConsumerConfig{
+		FilterSubjects: w.filters, AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
+		MemoryStorage: true, Replicas: 1, MaxDeliver: 1, InactiveThreshold: 5 * time.Minute,
+	}
+	if w.last > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, uint64(w.last)+1
+	}
+	consumer, err := s.stream.CreateConsumer(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer w.remove(ctx, consumer)
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(2000), jetstream.PullHeartbeat(5*time.Second))
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	if consumer.CachedInfo().NumPending == 0 {
+		if err := w.reached(w.target); err != nil {
+			return err
+		}
+	}
+	for next := uint64(1); ; next++ {
+		msg, err := w.next(ctx, messages)
+		if err != nil {
+			return err
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return err
+		}
+		if meta.Sequence.Consumer != next {
+			return fmt.Errorf("delivery %d is missing", next)
+		}
+		if err := w.report(msg, meta); err != nil {
+			return err
+		}
+	}
+}
+
+// next waits for a message, and reports keys that expire meanwhile.
+func (w *watch) next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	for {
+		if err := w.expire(ctx); err != nil {
+			return nil, err
+		}
+		due, ok := w.expiries.next()
+		if !ok || !w.caughtUp {
+			return messages.Next(jetstream.NextContext(ctx))
+		}
+		dctx, cancel := context.WithDeadline(ctx, due)
+		msg, err := messages.Next(jetstream.NextContext(dctx))
+		cancel()
+		if err == nil || ctx.Err() != nil || dctx.Err() == nil {
+			return msg, err
+		}
+	}
+}
+
+func (w *watch) report(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	key := strings.TrimPrefix(msg.Subject(), w.store.prefix)
+	e := newEntry(key, msg.Data(), msg.Headers(), meta.Sequence.Stream, meta.Timestamp)
+	w.last = e.Revision
+	w.expiries.see(&e)
+	if err := w.fn(Event{Entry: e, Sequence: e.Revision, Pending: meta.NumPending}); err != nil {
+		return stopError{err}
+	}
+	if meta.NumPending == 0 || e.Revision >= w.target {
+		return w.reached(max(e.Revision, w.target))
+	}
+	return nil
+}
+
+func (w *watch) reached(seq Revision) error {
+	w.last = max(w.last, seq)
+	if w.caughtUp {
+		return nil
+	}
+	w.caughtUp = true
+	if err := w.fn(Event{CaughtUp: true, Sequence: w.last}); err != nil {
+		return stopError{err}
+	}
+	return nil
+}
+
+// expire reports the keys whose time to live has passed and that are gone at the leader.
+func (w *watch) expire(ctx context.Context) error {
+	now := time.Now()
+	for {
+		due, ok := w.expiries.next()
+		if !ok || !w.caughtUp || due.After(now) {
+			return nil
+		}
+		x := w.expiries.pop()
+		e, err := w.store.read(ctx, x.key)
+		switch {
+		case err != nil:
+			w.expiries.push(x, now) // The watch begins again and finds it.
+			return err
+		case e.Revision == x.rev:
+			w.expiries.push(x, now.Add(expiryAgain))
+		case e.Revision == 0:
+			gone := Entry{Key: x.key, Revision: x.rev, Time: now}
+			if err := w.fn(Event{Entry: gone, Sequence: w.last}); err != nil {
+				return stopError{err}
+			}
+		}
+	}
+}
+
+// remove deletes the consumer; if that does not work the server does it after a while.
+func (w *watch) remove(ctx context.Context, c jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if w.store.js.Conn().IsConnected() {
+		_ = w.store.stream.DeleteConsumer(ctx, c.CachedInfo().Name)
+	}
+}
+
+const (
+	expiryGrace = 500 * time.Millisecond // The server removes what has expired in turns.
+	expiryAgain = 2 * time.Second
+)
+
+// expiries are the keys with a time to live, by the time when they go.
+type expiries struct {
+	heap expiryHeap
+	rev  map[string]Revision // Of the keys in the heap; other revisions in the heap are out of date.
+}
+
+type expiry struct {
+	key string
+	rev Revision
+	due time.Time
+}
+
+// see takes note of a key's new entry.
+func (x *expiries) see(e *Entry) {
+	if e.TTL == 0 || !e.Exists {
+		delete(x.rev, e.Key)
+		return
+	}
+	x.push(expiry{key: e.Key, rev: e.Revision}, e.Time.Add(e.TTL+expiryGrace))
+}
+
+func (x *expiries) push(e expiry, due time.Time) {
+	if x.rev == nil {
+		x.rev = map[string]Revision{}
+	}
+	e.due = due
+	x.rev[e.key] = e.rev
+	heap.Push(&x.heap, e)
+}
+
+// next is when the first key goes.
+func (x *expiries) next() (time.Time, bool) {
+	for len(x.heap) > 0 {
+		if x.rev[x.heap[0].key] == x.heap[0].rev {
+			return x.heap[0].due, true
+		}
+		heap.Pop(&x.heap)
+	}
+	return time.Time{}, false
+}
+
+func (x *expiries) pop() expiry {
+	e := heap.Pop(&x.heap).(expiry)
+	delete(x.rev, e.key)
+	return e
+}
+
+type expiryHeap []expiry
+
+func (h expiryHeap) Len() int           { return len(h) }
+func (h expiryHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h expiryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *expiryHeap) Push(x any)        { *h = append(*h, x.(expiry)) }
+func (h *expiryHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return e
+}
+
+// errScanned ends the watch of a scan.
+var errScanned = errors.New("scanned")
+
+// Scan calls fn with each key that matches the pattern and exists, in the order of the keys: the entries as they were
+// at one moment or later. It holds all of them in memory.
+func (s *Store) Scan(ctx context.Context, pattern string, fn func(Entry) error) error {
+	found := map[string]Entry{}
+	err := s.Watch(ctx, []string{pattern}, func(ev Event) error {
+		switch {
+		case ev.CaughtUp:
+			return errScanned
+		case ev.Entry.Exists:
+			found[ev.Entry.Key] = ev.Entry
+		default:
+			delete(found, ev.Entry.Key)
+		}
+		return nil
+	})
+	if !errors.Is(err, errScanned) {
+		return err
+	}
+	keys := make([]string, 0, len(found))
+	for k := range found {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		if err := fn(found[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
