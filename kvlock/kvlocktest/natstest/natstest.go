@@ -20,6 +20,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
 // bootLimit is how long a server may take until it accepts connections: long,
@@ -57,13 +59,14 @@ func Start(t testing.TB) *Server {
 func (s *Server) URL() string { return s.srv.ClientURL() }
 
 // Conn returns a new connection, closed when t ends. It survives a Restart.
-func (s *Server) Conn(t testing.TB) *nats.Conn {
+func (s *Server) Conn(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(s.URL(),
+	nc, err := nats.Connect(s.URL(), append([]nats.Option{
 		nats.Name(t.Name()),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(10*time.Millisecond),
-		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond))
+		nats.ReconnectWait(10 * time.Millisecond),
+		nats.ReconnectJitter(5*time.Millisecond, 5*time.Millisecond),
+	}, opts...)...)
 	if err != nil {
 		t.Fatalf("natstest: connect to %s: %v", s.URL(), err)
 	}
@@ -79,6 +82,22 @@ func (s *Server) JetStream(t testing.TB) jetstream.JetStream {
 		t.Fatalf("natstest: JetStream: %v", err)
 	}
 	return js
+}
+
+// Store returns a store on the default bucket with a connection of its own, as another process has it. It makes the
+// stream if it is missing, and is closed when t ends.
+func (s *Server) Store(t testing.TB, opts ...kvtx.Option) *kvtx.Store {
+	t.Helper()
+	store, err := kvtx.Ensure(t.Context(), s.JetStream(t), kvtx.Config{}, opts...)
+	if err != nil {
+		t.Fatalf("natstest: open the store: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("natstest: close the store: %v", err)
+		}
+	})
+	return store
 }
 
 // Stop ends the server and waits for that. A stopped server is started again

@@ -1,0 +1,146 @@
+package kvlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+)
+
+// adoptTries bounds how often a take-over begins anew because others (a cancel, a dispatch) wrote the record.
+const adoptTries = 16
+
+// Adopt takes an operation over for a worker: the epoch rises by one, and every earlier grant is stale. It is one write
+// of one message, and no lock is touched. token names this attempt and no other, such as an ID made for the delivery: it
+// decides after a lost answer whether the take-over was this one, and a repeated Adopt with the same token returns the
+// same grant. If the grant's epoch is not 1, the caller raises the fence at the resource before it looks at it.
+// Errors: ErrNotFound, ErrEnded, ErrQueued, ErrVoid, ErrStuck, all but the first with the record; *AdoptedError if
+// another worker took it over at the same moment.
+func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant, Record, error) {
+	if err := errors.Join(checkOwner(owner), checkWorker(worker, token)); err != nil {
+		return Grant{}, Record{}, err
+	}
+	var epoch uint64 // before the first try
+	for try := range adoptTries {
+		entry, err := l.store.Get(ctx, OwnerKey(owner))
+		if err != nil {
+			return Grant{}, Record{}, err
+		}
+		old, err := DecodeRecord(entry)
+		if err != nil {
+			return Grant{}, old, err
+		}
+		if try == 0 {
+			epoch = old.Epoch
+		}
+		next, err := l.takeOver(old, worker, token)
+		if errors.Is(err, ErrApplied) {
+			return l.GrantOf(old), old, nil
+		}
+		if err == nil && old.Epoch != epoch {
+			err = &AdoptedError{Epoch: epoch, Record: old}
+		}
+		if err != nil {
+			return Grant{}, old, err
+		}
+		rec, err := l.writeAlone(ctx, next, func(now Record) bool { return now.Epoch == next.Epoch && now.Token == token })
+		if err == nil {
+			l.Observe(EventOf(Adopted, rec))
+			l.log.DebugContext(ctx, "operation taken over", "operation", owner, "epoch", rec.Epoch, "fence", rec.Fence())
+			return l.GrantOf(rec), rec, nil
+		}
+		if !errors.Is(err, kvtx.ErrConflict) {
+			return Grant{}, old, err
+		}
+	}
+	return Grant{}, Record{}, fmt.Errorf("take over operation %s: its record changed %d times meanwhile", owner, adoptTries)
+}
+
+// StageAdopt stages a take-over into a commit of the caller's own; Adopt without one costs less. Read Keys(owner) for it.
+// The grant is GrantOf(Committed(record, result)). Errors: as Adopt's; ErrApplied, with the record, if this token took
+// it over before.
+func (l *Locker) StageAdopt(s kvtx.Snapshot, tx *kvtx.Tx, owner, worker, token string) (Record, error) {
+	if err := checkWorker(worker, token); err != nil {
+		return Record{}, err
+	}
+	old, err := read(s, owner)
+	if err != nil {
+		return old, err
+	}
+	if old.FenceRev == 0 {
+		// The write that began the epoch is in this very commit. Both would become one message, and two epochs have
+		// one fence.
+		return old, &AdoptedError{Epoch: old.Epoch, Record: old}
+	}
+	next, err := l.takeOver(old, worker, token)
+	if err != nil {
+		return old, err
+	}
+	return next, next.stage(tx)
+}
+
+// takeOver returns the record with its next epoch, or why it cannot begin.
+func (l *Locker) takeOver(old Record, worker, token string) (Record, error) {
+	if err := old.drivable(); err != nil {
+		return old, err
+	}
+	if old.Token == token {
+		return old, fmt.Errorf("%w: operation %s was taken over with this token", ErrApplied, old.Owner)
+	}
+	next := old
+	next.begin(l, worker, token)
+	if next.Phase == Granted {
+		next.Phase = Running
+	}
+	return next, nil
+}
+
+// begin begins the next epoch. The write that says so cannot know its own revision: see Record.FenceRev.
+func (r *Record) begin(l *Locker, worker, token string) {
+	r.Epoch++
+	r.FenceRev = 0
+	r.Era = l.era
+	r.Worker = worker
+	r.Token = token
+	r.Adopted = l.now()
+}
+
+// writeAlone commits a record as one single-message write; applied recognises it after a lost answer, also when
+// somebody else wrote the record since. It returns the record as it stands. Errors: kvtx's.
+func (l *Locker) writeAlone(ctx context.Context, rec Record, applied func(now Record) bool) (Record, error) {
+	var tx kvtx.Tx
+	if err := rec.stage(&tx); err != nil {
+		return rec, err
+	}
+	var found *Record
+	tx.Prove(func(e kvtx.Entry) bool {
+		found = nil
+		now, err := DecodeRecord(e)
+		if err != nil || !applied(now) {
+			return false
+		}
+		found = &now
+		return true
+	})
+	res, err := l.store.Commit(ctx, &tx)
+	if err != nil {
+		return rec, err
+	}
+	if found != nil {
+		return *found, nil
+	}
+	return l.Committed(rec, res), nil
+}
+
+func checkWorker(worker, token string) error {
+	for _, f := range [...]struct{ what, value string }{{"worker", worker}, {"token", token}} {
+		if f.value == "" {
+			return fmt.Errorf("%w: a take-over without a %s", ErrInvalid, f.what)
+		}
+		if err := checkText(f.what, f.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
