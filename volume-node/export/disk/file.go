@@ -1,0 +1,158 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// file is a Backing on a regular file or a block device.
+type file struct {
+	f      *os.File
+	fd     int
+	device bool
+	noTry  atomic.Bool // the file system cannot say whether data is in memory
+}
+
+// OpenFile is the Opener of real volumes. Anything but a regular file or a block device is refused.
+func OpenFile(path string, readOnly bool) (Backing, error) {
+	flag := os.O_RDWR
+	if readOnly {
+		flag = os.O_RDONLY
+	}
+	// O_NONBLOCK: opening a FIFO by mistake must not wait for its other end. It means nothing for files.
+	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	mode := info.Mode()
+	device := mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0
+	if !device && !mode.IsRegular() {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is neither a regular file nor a block device: %w", path, os.ErrInvalid)
+	}
+	return &file{f: f, fd: int(f.Fd()), device: device}, nil
+}
+
+func (b *file) ReadAt(p []byte, off int64) error {
+	n, err := b.f.ReadAt(p, off)
+	if err == io.EOF {
+		clear(p[n:])
+		return nil
+	}
+	return err
+}
+
+func (b *file) TryReadAt(p []byte, off int64) bool {
+	if b.noTry.Load() {
+		return false
+	}
+	n, err := unix.Preadv2(b.fd, [][]byte{p}, off, unix.RWF_NOWAIT)
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS || err == unix.EINVAL {
+		b.noTry.Store(true)
+	}
+	return err == nil && n == len(p)
+}
+
+func (b *file) WriteAt(p []byte, off int64) error {
+	_, err := b.f.WriteAt(p, off)
+	return err
+}
+
+func (b *file) Sync() error {
+	return again(func() error { return unix.Fdatasync(b.fd) })
+}
+
+func (b *file) Punch(off, n int64) error {
+	return b.allocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+func (b *file) Zero(off, n int64) error {
+	return b.allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+func (b *file) allocate(mode uint32, off, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	err := again(func() error { return unix.Fallocate(b.fd, mode, off, n) })
+	switch err {
+	case unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV:
+		return errors.ErrUnsupported
+	case unix.EINVAL: // block devices refuse ranges that are not whole sectors
+		if b.device {
+			return errors.ErrUnsupported
+		}
+	}
+	return err
+}
+
+func (b *file) Extents(off, n int64, yield func(bytes int64, hole bool) bool) {
+	end := off + n
+	if b.device { // cannot say
+		yield(n, false)
+		return
+	}
+	for off < end {
+		data, err := unix.Seek(b.fd, off, unix.SEEK_DATA)
+		if err == unix.ENXIO { // no data from here on
+			yield(end-off, true)
+			return
+		}
+		if err != nil { // a file system without holes
+			yield(end-off, false)
+			return
+		}
+		if data = min(data, end); data > off {
+			if !yield(data-off, true) {
+				return
+			}
+			off = data
+			continue
+		}
+		hole, err := unix.Seek(b.fd, off, unix.SEEK_HOLE)
+		if err != nil || hole <= off { // changed at this moment
+			hole = end
+		}
+		hole = min(hole, end)
+		if !yield(hole-off, false) {
+			return
+		}
+		off = hole
+	}
+}
+
+func (b *file) Prefetch(off, n int64) {
+	_ = unix.Fadvise(b.fd, off, n, unix.FADV_WILLNEED) // a hint
+}
+
+func (b *file) Bytes() (int64, error) {
+	if b.device {
+		return b.f.Seek(0, io.SeekEnd)
+	}
+	info, err := b.f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (b *file) Close() error { return b.f.Close() }
+
+// again calls f until it is not interrupted by a signal.
+func again(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
