@@ -138,7 +138,7 @@ func checkWorker(worker, token string) error {
 		if f.value == "" {
 			return fmt.Errorf("%w: a take-over without a %s", ErrInvalid, f.what)
 		}
-		if err := checkText(f.what, f.value); err != nil {
+		if err := checkText(f.what, f.value, maxName); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ func (l *Locker) Break(ctx context.Context, owner, reason string, raise RaiseFen
 // can take it over; its locks are still held. A repeated Void writes nothing and returns what it finds, also after the
 // end of the break. The fence to raise is the record's.
 func (l *Locker) Void(ctx context.Context, owner, reason string) (Record, error) {
-	if err := errors.Join(checkOwner(owner), checkText("the reason of a break", reason)); err != nil {
+	if err := errors.Join(checkOwner(owner), checkText("the reason of a break", reason, maxText)); err != nil {
 		return Record{}, err
 	}
 	for range adoptTries {
@@ -105,11 +105,8 @@ func (l *Locker) StageBroken(s kvtx.Snapshot, tx *kvtx.Tx, rec Record, payload [
 	if err := now.move(Void); err != nil {
 		return now, err
 	}
-	if payload != nil {
-		now.Payload = payload
-		if err := now.checkPayload(); err != nil {
-			return now, err
-		}
+	if err := now.setPayload(payload); err != nil {
+		return now, err
 	}
 	return l.stageLast(s, tx, now)
 }

@@ -198,29 +198,39 @@ func (r *Record) audit(action, reason string, at time.Time) {
 	}
 }
 
-// The text that operators, cancels and take-overs add must always fit, or a full record could not be ended: so the
-// payload is refused earlier, by this reserve. It holds maxAudit audits, a cancel, a worker and a token.
+// What others may add to a record, operators, cancels and take-overs, must always fit, or a full record could not be
+// ended: so the payload is refused earlier, by this reserve. It holds maxAudit audits, a cancel, a worker and a token.
 const (
-	maxText     = 1024
-	textReserve = (maxAudit+1)*(maxText+2*maxToken+128) + 4*maxText
+	maxText     = 1024 // of a reason
+	maxName     = 128  // of a person, a worker, a token
+	textReserve = (maxAudit + 2) * (maxText + maxName + 128)
 )
 
-func checkText(what, s string) error {
-	if len(s) > maxText {
-		return fmt.Errorf("%w: %s of %d bytes, at most %d are allowed", ErrTooLarge, what, len(s), maxText)
+func checkText(what, s string, limit int) error {
+	if len(s) > limit {
+		return fmt.Errorf("%w: %s of %d bytes, at most %d are allowed", ErrTooLarge, what, len(s), limit)
 	}
 	return nil
 }
 
-// checkPayload refuses a payload that does not leave room for what others may have to add to the record.
-func (r *Record) checkPayload() error {
+// payloadRoom is the size of the largest payload beside the claims, in bytes.
+func payloadRoom(claims []Claim) int {
 	room := MaxOwnerRecord - textReserve
-	for _, c := range r.Claims {
+	for _, c := range claims {
 		room -= len(c.Key) + 16
 	}
-	if len(r.Payload) > room {
-		return fmt.Errorf("%w: payload of operation %s has %d bytes, at most %d are allowed beside its %d claims",
-			ErrTooLarge, r.Owner, len(r.Payload), room, len(r.Claims))
+	return room
+}
+
+// setPayload replaces the payload, unless it is nil. Errors: ErrTooLarge.
+func (r *Record) setPayload(payload []byte) error {
+	if payload == nil {
+		return nil
 	}
+	if room := payloadRoom(r.Claims); len(payload) > room {
+		return fmt.Errorf("%w: payload of operation %s has %d bytes, at most %d are allowed beside its %d claims",
+			ErrTooLarge, r.Owner, len(payload), room, len(r.Claims))
+	}
+	r.Payload = payload
 	return nil
 }

@@ -35,14 +35,13 @@ func (l *Locker) stageAcquire(s kvtx.Snapshot, tx *kvtx.Tx, phase Phase, owner s
 		return rec, &ExistsError{Record: rec}
 	}
 	rec := Record{
-		Owner: owner, Claims: claims, Phase: phase, Dispatch: 1, Era: l.era, Since: l.now(),
-		Payload: payload, Revision: entry.Revision,
+		Owner: owner, Claims: claims, Phase: phase, Dispatch: 1, Era: l.era, Since: l.now(), Revision: entry.Revision,
+	}
+	if err := rec.setPayload(payload); err != nil {
+		return Record{}, err
 	}
 	locks, err := admit(s, rec)
 	if err != nil {
-		return Record{}, err
-	}
-	if err := rec.checkPayload(); err != nil {
 		return Record{}, err
 	}
 	if err := rec.stage(tx); err != nil { // first: consumers may see a prefix of the commit
@@ -170,13 +169,7 @@ func (l *Locker) progress(s kvtx.Snapshot, g Grant, phase Phase, payload []byte)
 	}
 	rec.Phase = phase
 	rec.Position++
-	if payload != nil {
-		rec.Payload = payload
-		if err := rec.checkPayload(); err != nil {
-			return rec, err
-		}
-	}
-	return rec, nil
+	return rec, rec.setPayload(payload)
 }
 
 // current returns the record of the grant's operation if the grant is the one of its epoch.
@@ -228,7 +221,7 @@ func (l *Locker) stageLast(s kvtx.Snapshot, tx *kvtx.Tx, rec Record) (Record, er
 // StageCancel stages the wish that a live operation ends early. Its worker sees it at its next write.
 // Errors: ErrNotFound, ErrEnded, ErrVoid, ErrQueued; ErrApplied, with the record, if somebody wished it before.
 func (l *Locker) StageCancel(s kvtx.Snapshot, tx *kvtx.Tx, owner, who string) (Record, error) {
-	if err := checkText("the name of who cancels", who); err != nil {
+	if err := checkText("the name of who cancels", who, maxName); err != nil {
 		return Record{}, err
 	}
 	rec, err := read(s, owner)
@@ -250,7 +243,7 @@ func (l *Locker) StageCancel(s kvtx.Snapshot, tx *kvtx.Tx, owner, who string) (R
 // of the worker that got stuck is behind from then on.
 // Errors: ErrNotFound, ErrEnded, ErrVoid, ErrQueued, ErrInvalid if it is not stuck.
 func (l *Locker) StageResume(s kvtx.Snapshot, tx *kvtx.Tx, owner string, phase Phase, reason string, payload []byte) (Record, error) {
-	if err := checkText("the reason of a resume", reason); err != nil {
+	if err := checkText("the reason of a resume", reason, maxText); err != nil {
 		return Record{}, err
 	}
 	rec, err := read(s, owner)
@@ -270,11 +263,8 @@ func (l *Locker) StageResume(s kvtx.Snapshot, tx *kvtx.Tx, owner string, phase P
 	rec.Phase = phase
 	rec.Position++
 	rec.Dispatch++
-	if payload != nil {
-		rec.Payload = payload
-		if err := rec.checkPayload(); err != nil {
-			return rec, err
-		}
+	if err := rec.setPayload(payload); err != nil {
+		return rec, err
 	}
 	return rec, rec.stage(tx)
 }

@@ -165,48 +165,74 @@ func (w *wire) whileConnected(ctx context.Context) (context.Context, context.Can
 	return ctx, cancel
 }
 
-// call sends the messages; the last one asks for the answer.
-func (w *wire) call(ctx context.Context, msgs ...*nats.Msg) (*nats.Msg, error) {
-	if err := w.connected(ctx); err != nil {
-		return nil, err
-	}
-	ch := make(chan *nats.Msg, 1)
+// pending is a request that was sent.
+type pending struct {
+	wire   *wire
+	id     string
+	answer chan *nats.Msg
+	broken chan struct{}
+}
+
+// send sends the messages; the last one asks for the answer. wait must be called if there is no error.
+func (w *wire) send(msgs ...*nats.Msg) (*pending, error) {
+	p := &pending{wire: w, answer: make(chan *nats.Msg, 1)}
 	w.mu.Lock()
 	w.next++
-	id := strconv.FormatUint(w.next, 36)
-	w.waiting[id] = ch
-	broken := w.broken
+	p.id = strconv.FormatUint(w.next, 36)
+	w.waiting[p.id] = p.answer
+	p.broken = w.broken
 	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		delete(w.waiting, id)
-		w.mu.Unlock()
-	}()
 
-	msgs[len(msgs)-1].Reply = w.prefix + id
+	msgs[len(msgs)-1].Reply = w.prefix + p.id
 	for _, m := range msgs {
 		if err := w.nc.PublishMsg(m); err != nil {
+			p.forget()
 			if errors.Is(err, nats.ErrConnectionClosed) {
 				return nil, err
 			}
 			return nil, fmt.Errorf("%w: send: %v", errNoAnswer, err)
 		}
 	}
-	timer := time.NewTimer(w.timeout)
+	return p, nil
+}
+
+func (p *pending) forget() {
+	p.wire.mu.Lock()
+	delete(p.wire.waiting, p.id)
+	p.wire.mu.Unlock()
+}
+
+func (p *pending) wait(ctx context.Context) (*nats.Msg, error) {
+	timer := time.NewTimer(p.wire.timeout)
 	defer timer.Stop()
 	select {
-	case m := <-ch:
+	case m := <-p.answer:
 		if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 			return nil, errUnheard
 		}
 		return m, nil
 	case <-ctx.Done():
+		p.forget()
 		return nil, fmt.Errorf("%w: %w", errNoAnswer, ctx.Err())
 	case <-timer.C:
-		return nil, fmt.Errorf("%w in %v", errNoAnswer, w.timeout)
-	case <-broken:
+		p.forget()
+		return nil, fmt.Errorf("%w in %v", errNoAnswer, p.wire.timeout)
+	case <-p.broken:
+		p.forget()
 		return nil, fmt.Errorf("%w: connection lost", errNoAnswer)
 	}
+}
+
+// call sends the messages and waits for the answer to the last one.
+func (w *wire) call(ctx context.Context, msgs ...*nats.Msg) (*nats.Msg, error) {
+	if err := w.connected(ctx); err != nil {
+		return nil, err
+	}
+	p, err := w.send(msgs...)
+	if err != nil {
+		return nil, err
+	}
+	return p.wait(ctx)
 }
 
 // publish is call for messages to the stream. The answer is the stream's.
@@ -215,6 +241,10 @@ func (w *wire) publish(ctx context.Context, msgs ...*nats.Msg) (pubAck, error) {
 	if err != nil {
 		return pubAck{}, err
 	}
+	return parseAck(m)
+}
+
+func parseAck(m *nats.Msg) (pubAck, error) {
 	var ack pubAck
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
 		return pubAck{}, fmt.Errorf("%w: answer is no acknowledgement: %v", errNoAnswer, err)
