@@ -92,10 +92,6 @@ func (d *drive) load(input any) error {
 	if err := d.fits(); err != nil {
 		return err
 	}
-	if rec.Phase == Stuck && head.Resume {
-		d.rec.Phase, d.rec.From, d.rec.Stuck, d.rec.Tried = rec.From, Pending, nil, 0
-		d.rec.Since = time.Now().UnixMilli()
-	}
 	if rec.Step < len(d.sh.Steps) {
 		d.begun = rec.Begun || rec.Tried > 0 || d.log.Epoch() > 1 && !d.sh.Steps[rec.Step].Intent
 	}

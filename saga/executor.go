@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -203,7 +202,7 @@ func (e *Executor) Run(ctx context.Context, log Log, name string, version int, i
 // its status.
 func (e *Executor) Resume(ctx context.Context, id ID, who string) (Status, error) {
 	return e.fly(ctx, id, func() (Status, error) {
-		if err := e.journal.Resume(ctx, id, who); err != nil && !errors.Is(err, ErrNotStuck) && !errors.Is(err, ErrEnded) {
+		if err := e.journal.Resume(ctx, id, who, Resumed); err != nil && !errors.Is(err, ErrNotStuck) && !errors.Is(err, ErrEnded) {
 			return Status{}, err
 		}
 		return e.goOn(ctx, id, nil)
@@ -246,57 +245,18 @@ func (e *Executor) Replay(ctx context.Context, id ID, step, who string) (Status,
 			return Status{}, err
 		}
 		if st.Phase != Stuck {
-			return st, fmt.Errorf("run %s: %w", id, ErrNotStuck)
+			return st, fmt.Errorf("run %s is %s: %w", id, st.Phase, ErrNotStuck)
 		}
 		def, err := e.registry.lookup(st.Name, st.Version)
 		if err != nil {
 			return st, fmt.Errorf("run %s: %w", id, err)
 		}
-		head, err := e.journal.Load(ctx, id)
+		err = e.journal.Resume(ctx, id, who, func(rec []byte) (Entry, error) { return rewind(rec, def.shape(), step) })
 		if err != nil {
 			return st, err
 		}
-		if _, err := rewind(head.Record, def.shape(), step); err != nil { // before anything changes
-			return st, fmt.Errorf("run %s: %w", id, err)
-		}
-		if err := e.journal.Resume(ctx, id, who); err != nil {
-			return st, err
-		}
-		log, err := e.journal.TakeOver(ctx, id)
-		if err != nil {
-			return st, err
-		}
-		b, err := rewind(log.Head().Record, def.shape(), step)
-		if err != nil {
-			return st, fmt.Errorf("run %s: %w", id, err)
-		}
-		if err := log.Append(ctx, Entry{Record: b, Phase: Running}); err != nil {
-			return st, err
-		}
-		return e.drive(ctx, log, def, nil)
+		return e.goOn(ctx, id, def)
 	})
-}
-
-// rewind makes the record of a stuck run that goes forward again from a step that it had come to.
-func rewind(b []byte, sh *Shape, step string) ([]byte, error) {
-	rec, err := decodeRecord(b)
-	if err != nil {
-		return nil, err
-	}
-	reached := rec.Step
-	if rec.From == Undoing {
-		reached = rec.Left
-	}
-	i := slices.IndexFunc(sh.Steps, func(s StepShape) bool { return s.Name == step })
-	switch {
-	case i < 0:
-		return nil, fmt.Errorf("saga %s version %d has no step %s", rec.Name, rec.Version, step)
-	case i > reached:
-		return nil, fmt.Errorf("it has not come to step %s", step)
-	}
-	rec.Phase, rec.From, rec.Step, rec.Left, rec.Cause, rec.Stuck = Running, Pending, i, 0, nil, nil
-	rec.At, rec.Past, rec.Begun, rec.Unknown, rec.Tried, rec.Since = step, sh.Steps[i].Past, sh.Steps[i].Intent, false, 0, time.Now().UnixMilli()
-	return rec.encode()
 }
 
 // flight is a run under way in this process.

@@ -22,8 +22,9 @@ type Journal interface {
 	// changes nothing. ErrNotFound, ErrEnded.
 	Cancel(ctx context.Context, id ID, who string) error
 
-	// Resume lets a stuck run be taken over again. ErrNotFound, ErrEnded, ErrNotStuck.
-	Resume(ctx context.Context, id ID, who string) error
+	// Resume replaces the record of a stuck run by what next makes of it, and lets the run be taken over again.
+	// next is pure and may be called several times: see Resumed. ErrNotFound, ErrEnded, ErrNotStuck.
+	Resume(ctx context.Context, id ID, who string, next func(rec []byte) (Entry, error)) error
 
 	// Open lists the runs that have not ended, stuck ones included.
 	Open(ctx context.Context) iter.Seq2[ID, error]
@@ -62,7 +63,6 @@ type Entry struct {
 type Head struct {
 	Record []byte         // nil: nothing was journalled yet
 	Cancel *CancelRequest // nil: nobody asked
-	Resume bool           // the record says stuck, and a person asked to go on
 }
 
 // Status reads the run's status.
@@ -72,9 +72,6 @@ func (h Head) Status() (Status, error) {
 		return Status{}, err
 	}
 	st.Cancel = h.Cancel
-	if st.Phase == Stuck && h.Resume {
-		st.Phase = st.From
-	}
 	return st, nil
 }
 

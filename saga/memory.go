@@ -93,7 +93,7 @@ func (m *Memory) TakeOver(ctx context.Context, id ID) (Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.phase == Stuck && !r.head.Resume {
+	if r.phase == Stuck {
 		return nil, fmt.Errorf("run %s: %w", id, ErrStuck)
 	}
 	r.epoch++
@@ -130,7 +130,7 @@ func (m *Memory) Cancel(ctx context.Context, id ID, who string) error {
 }
 
 // Resume implements Journal.
-func (m *Memory) Resume(ctx context.Context, id ID, who string) error {
+func (m *Memory) Resume(ctx context.Context, id ID, who string, next func(rec []byte) (Entry, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -143,7 +143,14 @@ func (m *Memory) Resume(ctx context.Context, id ID, who string) error {
 	if r.phase != Stuck {
 		return fmt.Errorf("run %s: %w", id, ErrNotStuck)
 	}
-	r.head.Resume = true
+	e, err := next(r.head.Record)
+	if err != nil {
+		return err
+	}
+	if err := call(e.Writes); err != nil {
+		return err
+	}
+	r.head.Record, r.phase = bytes.Clone(e.Record), e.Phase
 	return nil
 }
 
@@ -204,7 +211,7 @@ func (l *memoryLog) Append(ctx context.Context, e Entry) error {
 	if err := call(e.Writes); err != nil {
 		return err
 	}
-	r.head.Record, r.head.Resume, r.phase = bytes.Clone(e.Record), false, e.Phase
+	r.head.Record, r.phase = bytes.Clone(e.Record), e.Phase
 	l.head = r.head
 	l.m.appends++
 	return nil

@@ -14,13 +14,13 @@ const (
 	Stuck                // waits for a person: a step past the pivot, an undo, or an unknown answer
 )
 
-// The only legal moves of a run. Running, Undoing and Stuck may also stay what they are. Out of Stuck leads
-// only a person's request.
+// The only legal moves of a run. Running and Undoing may also stay what they are. Out of Stuck leads only a
+// person's request, by Journal.Resume.
 var moves = map[Phase][]Phase{
 	Pending: {Running, Undoing, Done, Undone, Stuck},
 	Running: {Running, Undoing, Done, Undone, Stuck},
 	Undoing: {Undoing, Undone, Stuck},
-	Stuck:   {Stuck, Running, Undoing, Done, Undone},
+	Stuck:   {Running, Undoing},
 	Done:    {},
 	Undone:  {},
 }

@@ -126,7 +126,10 @@ func (w *world[S]) Drive(ctx context.Context, opts ...saga.Option) (saga.Status,
 	return e.Run(ctx, log, w.def.Name, w.def.Version, *new(S))
 }
 
-func (w *world[S]) Resume(ctx context.Context) error { return w.journal.Resume(ctx, opID, "operator") }
+func (w *world[S]) Resume(ctx context.Context) error {
+	return w.journal.Resume(ctx, opID, "operator", saga.Resumed)
+}
+
 func (w *world[S]) Cancel(ctx context.Context) error { return w.journal.Cancel(ctx, opID, "user") }
 
 func (w *world[S]) Undone(before sagatest.Snapshot) sagatest.Snapshot {
