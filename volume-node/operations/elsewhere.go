@@ -1,0 +1,153 @@
+package operations
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagakv"
+)
+
+// tryReserve is short: a pool that is full is not waited for.
+var tryReserve = saga.Retry{Max: 8, Min: 10 * time.Millisecond, Ceiling: time.Second}
+
+// maxDispatches bounds how often a create is sent to another backend, should pools fill up as fast as it comes.
+const maxDispatches = 8
+
+// roomOrElsewhere returns nil if the pool has room by now. Else it hands the operation to another backend and leaves
+// it, or ends it in the words of the Block Storage API.
+func (e *Env) roomOrElsewhere(ctx context.Context, run saga.Run, s *volumeCreate) error {
+	here, err := load[records.Pool](e.look(ctx), records.PoolKey(s.Backend))
+	if err != nil {
+		return err
+	}
+	if here.data.Room(s.SizeGiB) {
+		return nil
+	}
+	full := roomWords(&here.data, s.SizeGiB)
+	if s.FromSnapshot != "" || s.FromVolume != "" {
+		return refuse(messages.CodeNoBackend, "No valid backend was found. The volume must be on the backend of its source: %s", full)
+	}
+	var to string
+	if s.Dispatch < maxDispatches {
+		if to, err = e.otherBackend(ctx, s.Backend, s.SizeGiB); err != nil {
+			return err
+		}
+	}
+	if to == "" {
+		return refuse(messages.CodeNoBackend, "No valid backend was found. No weighed backends available: %s", full)
+	}
+	if err := e.move(ctx, run, s.Volume, to); err != nil {
+		return err
+	}
+	run.Log.InfoContext(ctx, "operation goes to another backend", "backend", to, "why", full)
+	return saga.Leave(fmt.Errorf("pool %s is full, backend %s takes the operation", s.Backend, to))
+}
+
+// otherBackend returns the backend with the most room that is as good as the one named, or "".
+func (e *Env) otherBackend(ctx context.Context, not string, size block.GiB) (string, error) {
+	var all []records.Backend
+	var keys []string
+	err := e.Store.Scan(ctx, records.BackendKey("*"), func(entry kvtx.Entry) error {
+		b, err := decode[records.Backend](entry)
+		if err != nil {
+			return err
+		}
+		all = append(all, b.data)
+		keys = append(keys, records.PoolKey(b.data.Name))
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(all, func(b records.Backend) bool { return b.Name == not })
+	if i < 0 {
+		return "", nil
+	}
+	home := all[i]
+	entries, err := e.Store.GetMany(ctx, keys...)
+	if err != nil {
+		return "", err
+	}
+	var best records.Pool
+	for i, entry := range entries {
+		b := all[i]
+		if b.Name == not || b.KeepsData != home.KeepsData || b.Zone != home.Zone {
+			continue
+		}
+		p, err := decode[records.Pool](entry)
+		if err != nil || !p.data.Room(size) {
+			continue // a backend that is being registered, or has no room either
+		}
+		if best.Backend == "" || cmp.Compare(spare(&p.data), spare(&best)) > 0 {
+			best = p.data
+		}
+	}
+	return best.Backend, nil
+}
+
+// spare is what may still be allocated, in bytes.
+func spare(p *records.Pool) float64 {
+	if p.TotalBytes < 0 {
+		return 1 << 62
+	}
+	return p.Ratio*float64(p.TotalBytes) - float64(p.AllocatedGiB.Bytes())
+}
+
+// move hands the operation to another backend: a new dispatch number, the dispatch, and a run that begins anew there,
+// in one commit. It changes nothing if the operation was taken over.
+func (e *Env) move(ctx context.Context, run saga.Run, id block.VolumeID, to string) error {
+	owner := string(run.ID)
+	_, err := e.Store.Update(ctx, append(e.Locks.Keys(owner), records.VolumeKey(id)), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		rec, op, err := e.mine(s, run)
+		if err != nil {
+			return err
+		}
+		v, err := volume(s, id)
+		if err != nil {
+			return err
+		}
+		op.Backend, op.Dispatch = to, rec.Dispatch+1
+		payload := sagakv.NewPayload(records.Encode(op))
+		if err := e.Locks.StageSave(s, tx, e.Locks.GrantOf(rec), kvlock.Running, payload); err != nil {
+			return err
+		}
+		if rec, err = e.Locks.StageRedispatch(s, tx, owner); err != nil {
+			return err
+		}
+		v.data.Backend = to
+		v.put(tx)
+		tx.Publish(e.Store.DispatchSubject(records.DispatchParts(to, op.ID, rec.Dispatch)...), nil, nil)
+		return nil
+	})
+	return err
+}
+
+// mine returns the operation's record and what was accepted, or saga.ErrFenced if another worker has the operation.
+func (e *Env) mine(s kvtx.Snapshot, run saga.Run) (kvlock.Record, records.Operation, error) {
+	entry, err := s.Get(kvlock.OwnerKey(string(run.ID)))
+	if err != nil {
+		return kvlock.Record{}, records.Operation{}, err
+	}
+	rec, err := kvlock.DecodeRecord(entry)
+	if err != nil {
+		return rec, records.Operation{}, err
+	}
+	if rec.Epoch != run.Epoch || rec.Fence() != (kvlock.Fence{Era: run.Fence.Era, Rev: run.Fence.Rev}) {
+		return rec, records.Operation{}, fmt.Errorf("%w: operation %s is in epoch %d", saga.ErrFenced, rec.Owner, rec.Epoch)
+	}
+	payload, err := sagakv.DecodePayload(rec.Payload)
+	if err != nil {
+		return rec, records.Operation{}, err
+	}
+	op, err := records.Decode[records.Operation](payload.Request)
+	return rec, op, err
+}

@@ -1,0 +1,175 @@
+package operations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagakv"
+	"github.com/scoria-storage/scoria/volume-node/driver"
+	"github.com/scoria-storage/scoria/volume-node/export"
+)
+
+// volumeAttach exports a volume for a host. The host says later that it uses it.
+type volumeAttach struct {
+	target
+	Volume     block.VolumeID     `msgpack:"volume"`
+	Attachment block.AttachmentID `msgpack:"attachment"`
+	ReadOnly   bool               `msgpack:"read_only,omitempty"`
+	// Connection is what the export answered.
+	Connection *block.Connection `msgpack:"connection,omitempty"`
+}
+
+func (e *Env) volumeAttach() saga.Definition[volumeAttach] {
+	return saga.Definition[volumeAttach]{
+		Name: string(block.VolumeAttach), Version: 1,
+		Steps: []saga.Step[volumeAttach]{
+			// Waiting for a slow copy has no last try: the copy ends, and a cancel ends the wait.
+			{Name: "check", Do: e.checkVolumeAttach, Undo: saga.Nothing[volumeAttach],
+				Retry: saga.Retry{Max: saga.Forever, Min: 100 * time.Millisecond, Ceiling: 2 * time.Second}},
+			{Name: "export", Do: e.exportVolume, Undo: e.unexportVolume, Retry: tryDriver, UndoRetry: tryUndo},
+		},
+		Done:   e.volumeAttached,
+		Undone: e.volumeNotAttached,
+	}
+}
+
+func (e *Env) checkVolumeAttach(ctx context.Context, run saga.Run, s *volumeAttach) error {
+	look := e.look(ctx)
+	v, err := volume(look, s.Volume)
+	if err != nil {
+		return err
+	}
+	a, err := attachment(look, s.Attachment)
+	if err != nil {
+		return err
+	}
+	d, err := e.backend(s.Backend)
+	if err != nil {
+		return err
+	}
+	can := d.Info().Capabilities
+	switch {
+	case v.data.Status != block.VolumeAvailable:
+		return invalidVolume(s.Volume, "is %s and cannot be attached.", v.data.Status)
+	case a.data.Volume != s.Volume:
+		return refuse(messages.CodeInvalidAttachment, "Attachment %s is of volume %s, not of volume %s.", s.Attachment, a.data.Volume, s.Volume)
+	case a.data.Status == block.AttachAttached:
+		return refuse(messages.CodeInvalidAttachment, "Attachment %s is in use already.", s.Attachment)
+	case !can.KeepsData:
+		return refuse(messages.CodeUnsupported, "backend %s keeps no data: there is nothing to attach", s.Backend)
+	case e.Exporter == nil:
+		return refuse(messages.CodeUnsupported, "node %s has no export server", e.NodeName)
+	case can.CloneWhileOpen:
+		return nil
+	}
+	who, err := e.copies(ctx, s.Volume, string(run.ID))
+	if err == nil && who != "" {
+		err = fmt.Errorf("volume %s is being copied by operation %s, and backend %s cannot copy a volume that is in use: "+
+			"the attachment waits for the copy to end", s.Volume, who, s.Backend)
+	}
+	return err
+}
+
+// copies returns an operation that copies the volume, or "". It looks after the attachment stands in the volume's
+// record; a copy looks at the record after it stands among the holders: so one of the two sees the other.
+func (e *Env) copies(ctx context.Context, id block.VolumeID, except string) (string, error) {
+	lock, err := e.Locks.Holders(ctx, records.VolumeKey(id))
+	if err != nil {
+		return "", err
+	}
+	for _, h := range lock.Holders {
+		if h.Owner == except {
+			continue
+		}
+		rec, err := e.Locks.Record(ctx, h.Owner)
+		if errors.Is(err, kvlock.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		payload, err := sagakv.DecodePayload(rec.Payload)
+		if err != nil {
+			return "", err
+		}
+		op, err := records.Decode[records.Operation](payload.Request)
+		if err != nil {
+			return "", err
+		}
+		if rec.Live() && (op.Kind == block.VolumeCreate || op.Kind == block.SnapshotCreate) {
+			return h.Owner, nil
+		}
+	}
+	return "", nil
+}
+
+func (e *Env) exportVolume(ctx context.Context, run saga.Run, s *volumeAttach) error {
+	d, err := e.backend(s.Backend)
+	if err != nil {
+		return err
+	}
+	if e.Exporter == nil {
+		return fmt.Errorf("node %s has no export server", e.NodeName)
+	}
+	src, err := d.Source(ctx, driver.VolumeID(s.Volume))
+	if err != nil {
+		return driverError(err)
+	}
+	c, err := e.Exporter.Export(ctx, export.Request{
+		Attachment: string(s.Attachment), Volume: string(s.Volume), Operation: string(run.ID), Fence: exportFence(run.Fence),
+		Path: src.Path, Bytes: src.Bytes, ReadOnly: s.ReadOnly,
+	})
+	if err != nil {
+		return driverError(err)
+	}
+	s.Connection = &block.Connection{Driver: c.Protocol, URI: c.URI, Socket: c.Socket, Export: c.Name, Node: e.NodeName}
+	return nil
+}
+
+func (e *Env) unexportVolume(ctx context.Context, run saga.Run, s volumeAttach) error {
+	if e.Exporter == nil {
+		return fmt.Errorf("node %s has no export server", e.NodeName)
+	}
+	return again(e.Exporter.Unexport(ctx, export.Removal{
+		Attachment: string(s.Attachment), Volume: string(s.Volume), Operation: string(run.ID), Fence: exportFence(run.Fence),
+	}))
+}
+
+func (e *Env) volumeAttached(run saga.Run, s volumeAttach) error {
+	return e.attachmentIs(run, s, block.AttachAttaching, s.Connection, "")
+}
+
+func (e *Env) volumeNotAttached(run saga.Run, s volumeAttach, cause error) error {
+	return e.attachmentIs(run, s, block.AttachErrorAttaching, nil, words(cause))
+}
+
+func (e *Env) attachmentIs(run saga.Run, s volumeAttach, status block.AttachmentStatus, c *block.Connection, fault string) error {
+	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		a, err := load[block.Attachment](snap, records.AttachmentKey(s.Attachment))
+		if errors.Is(err, errMissing) && c == nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		v, err := volume(snap, s.Volume)
+		if err != nil {
+			return err
+		}
+		a.data.Status, a.data.Connection, a.data.Fault, a.data.UpdatedAt = status, c, fault, now()
+		a.put(tx)
+		v.data.SetAttachment(s.Attachment, status)
+		v.data.UpdatedAt = now()
+		v.put(tx)
+		return nil
+	})
+	return nil
+}

@@ -1,0 +1,132 @@
+package operations
+
+import (
+	"context"
+	"errors"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/volume-node/driver"
+)
+
+// volumeExtend makes a volume larger: to a size, never by one.
+type volumeExtend struct {
+	target
+	Volume        block.VolumeID `msgpack:"volume"`
+	ToGiB         block.GiB      `msgpack:"to_gib"`
+	AllowAttached bool           `msgpack:"allow_attached,omitempty"`
+}
+
+func (e *Env) volumeExtend() saga.Definition[volumeExtend] {
+	return saga.Definition[volumeExtend]{
+		Name: string(block.VolumeExtend), Version: 1,
+		Steps: []saga.Step[volumeExtend]{
+			{Name: "reserve", Do: e.reserveExtend, Undo: saga.Nothing[volumeExtend], Retry: tryReserve},
+			// Shrinking loses data, so nothing is taken back once the backend has grown the volume.
+			{Name: "extend", Do: e.extendVolume, Pivot: true, Retry: tryDriver},
+			{Name: "tell-hosts", Do: e.resizeExports, Retry: untilDone},
+		},
+		Done:   e.volumeExtended,
+		Undone: e.volumeNotExtended,
+	}
+}
+
+func (e *Env) reserveExtend(_ context.Context, run saga.Run, s *volumeExtend) error {
+	d, err := e.backend(s.Backend)
+	if err != nil {
+		return err
+	}
+	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		v, err := volume(snap, s.Volume)
+		if err != nil {
+			return err
+		}
+		shown := v.data.ShownStatus(block.Holder{})
+		switch {
+		case v.data.Status != block.VolumeAvailable, shown != block.VolumeAvailable && !s.AllowAttached:
+			return invalidVolume(s.Volume, "is %s and cannot be extended.", shown)
+		case shown != block.VolumeAvailable && !d.Info().Capabilities.OnlineExtend:
+			return invalidVolume(s.Volume, "is attached, and backend %s cannot extend a volume that is in use.", s.Backend)
+		case s.ToGiB <= v.data.SizeGiB:
+			return refuse(messages.CodeInvalid, "New size for extend must be greater than current size. (current: %d, extended: %d).",
+				v.data.SizeGiB, s.ToGiB)
+		}
+		err = reserve(snap, tx, v.data.Backend, s.ToGiB-v.data.ReservedGiB)
+		if errors.Is(err, errPoolFull) { // the volume is where it is
+			return refuse(messages.CodeNoBackend, "No valid backend was found. The volume cannot be extended: %v", err)
+		}
+		if err != nil {
+			return err
+		}
+		v.data.ReservedGiB = s.ToGiB
+		v.put(tx)
+		return nil
+	})
+	return nil
+}
+
+func (e *Env) extendVolume(ctx context.Context, run saga.Run, s *volumeExtend) error {
+	to := driver.Volume{ID: driver.VolumeID(s.Volume), Bytes: s.ToGiB.Bytes()}
+	d, c, err := e.writer(ctx, run, s.Backend, to.ID.Ref())
+	if err != nil {
+		return err
+	}
+	return driverError(d.ExtendVolume(ctx, c, to))
+}
+
+// resizeExports makes new connections of hosts see the new size.
+func (e *Env) resizeExports(ctx context.Context, _ saga.Run, s *volumeExtend) error {
+	d, err := e.backend(s.Backend)
+	if err != nil {
+		return err
+	}
+	if e.Exporter == nil || !d.Info().Capabilities.KeepsData {
+		return nil
+	}
+	return again(e.Exporter.Resize(ctx, string(s.Volume), s.ToGiB.Bytes()))
+}
+
+func (e *Env) volumeExtended(run saga.Run, s volumeExtend) error {
+	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		v, err := volume(snap, s.Volume)
+		if err != nil {
+			return err
+		}
+		v.data.SizeGiB, v.data.UpdatedAt = s.ToGiB, now()
+		v.put(tx)
+		return nil
+	})
+	return nil
+}
+
+// volumeNotExtended leaves the volume as it was, and gives back what the larger one would have taken.
+func (e *Env) volumeNotExtended(run saga.Run, s volumeExtend, _ error) error {
+	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		v, err := volume(snap, s.Volume)
+		if errors.Is(err, errMissing) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if more := v.data.ReservedGiB - v.data.SizeGiB; more > 0 {
+			if err := giveBack(snap, tx, v.data.Backend, more); err != nil {
+				return err
+			}
+			v.data.ReservedGiB = v.data.SizeGiB
+		}
+		if more := v.data.ChargedGiB - v.data.SizeGiB; more > 0 {
+			if err := e.credit(snap, tx, v.data.Project, records.Usage{GiB: more}); err != nil {
+				return err
+			}
+			v.data.ChargedGiB = v.data.SizeGiB
+		}
+		v.data.UpdatedAt = now()
+		v.put(tx)
+		return nil
+	})
+	return nil
+}
