@@ -73,7 +73,8 @@ type waiterFields struct {
 	Deadline int64  `msgpack:"d,omitempty"`
 }
 
-// DecodeLock reads a lock record. An absent entry is a free key, and no error.
+// DecodeLock reads a lock record. An absent entry is a free key, and no error. Errors: ErrNewer and ErrBroken with the
+// key alone, ErrInvalid.
 func DecodeLock(e kvtx.Entry) (Lock, error) {
 	if len(e.Key) <= len(lockPrefix) || e.Key[:len(lockPrefix)] != lockPrefix {
 		return Lock{}, fmt.Errorf("%w: %q is not the key of a lock", ErrInvalid, e.Key)
@@ -84,7 +85,7 @@ func DecodeLock(e kvtx.Entry) (Lock, error) {
 	}
 	var f lockFields
 	if err := decode(kindLock, e.Value, &f); err != nil {
-		return Lock{}, fmt.Errorf("%s: %w", e.Key, err)
+		return l, fmt.Errorf("%s: %w", e.Key, err)
 	}
 	l.Mode = Mode(f.Mode)
 	if len(f.Holders) > 0 {
@@ -99,7 +100,7 @@ func DecodeLock(e kvtx.Entry) (Lock, error) {
 		})
 	}
 	if err := l.check(); err != nil {
-		return Lock{}, fmt.Errorf("%w: %s: %v", ErrBroken, e.Key, err)
+		return l, fmt.Errorf("%w: %s: %v", ErrBroken, e.Key, err)
 	}
 	return l, nil
 }

@@ -3,6 +3,7 @@ package kvlock
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -118,21 +119,23 @@ type auditFields struct {
 	Worker string `msgpack:"worker,omitempty"`
 }
 
-// DecodeRecord reads an owner record. Errors: ErrNotFound for an absent entry, ErrNewer, ErrBroken.
+// DecodeRecord reads an owner record. Errors: ErrNotFound for an absent entry; ErrNewer and ErrBroken
+// with the owner alone.
 func DecodeRecord(e kvtx.Entry) (Record, error) {
 	if !e.Exists {
 		return Record{}, fmt.Errorf("%w: %s", ErrNotFound, e.Key)
 	}
+	unreadable := Record{Owner: strings.TrimPrefix(e.Key, ownerPrefix), Revision: e.Revision}
 	var f ownerFields
 	if err := decode(kindOwner, e.Value, &f); err != nil {
-		return Record{}, fmt.Errorf("%s: %w", e.Key, err)
+		return unreadable, fmt.Errorf("%s: %w", e.Key, err)
 	}
 	if e.Key != OwnerKey(f.Owner) {
-		return Record{}, fmt.Errorf("%w: %s holds the record of operation %q", ErrBroken, e.Key, f.Owner)
+		return unreadable, fmt.Errorf("%w: %s holds the record of operation %q", ErrBroken, e.Key, f.Owner)
 	}
 	phase, ok := parsePhase(f.Phase)
 	if !ok {
-		return Record{}, fmt.Errorf("%w: %s: unknown phase %.40q", ErrBroken, e.Key, f.Phase)
+		return unreadable, fmt.Errorf("%w: %s: unknown phase %.40q", ErrBroken, e.Key, f.Phase)
 	}
 	r := Record{
 		Owner: f.Owner, Claims: decodeClaims(f.Claims), Phase: phase, Epoch: f.Epoch, Position: f.Position, Dispatch: f.Dispatch,
@@ -148,7 +151,7 @@ func DecodeRecord(e kvtx.Entry) (Record, error) {
 	}
 	for _, c := range r.Claims {
 		if c.Mode != ModeShared && c.Mode != ModeExclusive {
-			return Record{}, fmt.Errorf("%w: %s: claim of %q has unknown mode %d", ErrBroken, e.Key, c.Key, c.Mode)
+			return unreadable, fmt.Errorf("%w: %s: claim of %q has unknown mode %d", ErrBroken, e.Key, c.Key, c.Mode)
 		}
 	}
 	for _, a := range f.Audit {
