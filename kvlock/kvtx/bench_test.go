@@ -1,8 +1,15 @@
 package kvtx_test
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"fmt"
 	"testing"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
 // BenchmarkBare is the floor: bare atomic batches, one in flight, and as many plain updates sent together.
@@ -33,4 +40,81 @@ func BenchmarkBare(b *testing.B) {
 	if err := bare.Close(b.Context()); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkUpdate is what commits of functions make of the floor: each writes three records and a dispatch, one of them an own record that it
+// wrote before, two new ones.
+func BenchmarkUpdate(b *testing.B) {
+	s := newStore(b)
+	value := make([]byte, 300)
+	for _, workers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("messages=4/workers=%d", workers), func(b *testing.B) {
+			parallel(b, workers, 4, func(w, i int) error {
+				own := fmt.Sprintf("own.%d", w)
+				id := fmt.Sprintf("%d-%d-%d", b.N, w, i)
+				a, c := "op."+id, "volume."+id
+				_, err := s.Update(b.Context(), []string{own, a, c}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+					for _, key := range []string{own, a, c} {
+						e, err := snap.Get(key)
+						if err != nil {
+							return err
+						}
+						tx.Put(key, value, e.Revision)
+					}
+					tx.Publish(s.DispatchSubject("req", "b", id, "1"), value, nil)
+					return nil
+				}, kvtx.AssumeAbsent(a, c))
+				return err
+			})
+		})
+	}
+	for _, workers := range []int{1, 4, 16, 64} {
+		b.Run(fmt.Sprintf("messages=1/workers=%d", workers), func(b *testing.B) {
+			parallel(b, workers, 1, func(w, i int) error {
+				own := fmt.Sprintf("own.%d", w)
+				_, err := s.Update(b.Context(), []string{own}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+					e, err := snap.Get(own)
+					tx.Put(own, value, e.Revision)
+					return err
+				})
+				return err
+			})
+		})
+	}
+	for _, workers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("counter/workers=%d", workers), func(b *testing.B) {
+			parallel(b, workers, 1, func(w, i int) error {
+				_, err := s.Update(b.Context(), []string{"quota.p"}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+					e, err := snap.Get("quota.p")
+					tx.Put("quota.p", append(e.Value[:0:0], value...), e.Revision)
+					return err
+				})
+				return err
+			})
+		})
+	}
+}
+
+// parallel runs b.N calls of do by so many workers, and reports what they wrote.
+func parallel(b *testing.B, workers, messages int, do func(worker, i int) error) {
+	b.ReportAllocs()
+	var wg sync.WaitGroup
+	took := make([]time.Duration, b.N)
+	var next atomic.Int64
+	for w := range workers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < b.N; i = int(next.Add(1)) - 1 {
+				begin := time.Now()
+				if err := do(w, i); err != nil {
+					b.Error(err)
+					return
+				}
+				took[i] = time.Since(begin)
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(b.N*messages)/b.Elapsed().Seconds(), "msgs/s")
 }

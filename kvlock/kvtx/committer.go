@@ -2,236 +2,355 @@ package kvtx
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
+	"time"
 )
 
-// committer makes the commits of one store, one after another.
+// committer makes the commits of one store. One group is in flight; what comes meanwhile waits and is the next group.
 type committer struct {
 	store   *Store
 	name    string
 	receipt receipt
 
-	queue chan *member
-	life  context.Context // Ends when the store is closed and what is in flight has had its time.
-	end   context.CancelFunc
-	done  sync.WaitGroup
+	mu      sync.Mutex
+	waiting []*member
+	stopped bool
+	arrived chan struct{} // Has room for one: somebody came.
+
+	life context.Context // Ends some time after the store is closed: what is in flight then is in doubt.
+	end  context.CancelFunc
+	done sync.WaitGroup
+
+	// Of the committing goroutine alone:
+
+	apart    map[string]*apartQueue // By the key that lost.
+	hot      map[string]time.Time   // Keys that lost, until when they are kept apart.
+	turn     bool                   // It is the turn of those apart.
+	answered int                    // Members of the last group: they may come back at once.
+	took     time.Duration          // How long the last batch took; 0 after plain writes.
+	trip     time.Duration          // About what a group takes.
+	running  *member                // Whose function is running,
+	building *group                 // for which group.
 }
 
-// member is one commit that waits.
+// apartQueue are the members that touch a key which others change too. They are not in the groups of the rest, which would lose with them.
+type apartQueue struct {
+	members   []*member
+	notBefore time.Time
+	losses    int // Since it last won.
+}
+
+// hotFor is how long a key is kept apart after it lost.
+const hotFor = time.Second
+
+// closeGrace is how long Close waits for what is in flight.
+const closeGrace = 5 * time.Second
+
+// member is one commit that waits. It is owned by the goroutine of its caller and, from do until there is an outcome, by the committer.
 type member struct {
-	ctx     context.Context
-	tx      *Tx
-	applied func(Entry) bool
+	ctx    context.Context
+	fn     func(Snapshot, *Tx) error // nil: fixed values.
+	tx     *Tx                       // The fixed values, or what the function staged in its last run.
+	absent []string
+	start  uint64 // Of the store's clock, when the call began.
+	known  map[string]known
+	reads  []string // What the function read in its last run.
+	alone  int      // How often it lost although nothing had moved: it goes alone.
+
 	outcome chan outcome
+
+	mu     sync.Mutex
+	staged bool // It is in a group that is being sent.
+	gone   bool // Its caller has left.
 }
 
+// outcome is the answer to a member: a result, an error, or the wish that it reads keys and comes again.
 type outcome struct {
-	result Result
-	err    error
+	result   Result
+	err      error
+	fetch    []string
+	panicked any
 }
+
+func (m *member) learn(k known) {
+	if m.known == nil {
+		m.known = map[string]known{}
+	}
+	m.known[k.Key] = k
+}
+
+// leaveGroup: what it staged will not be sent, or was refused.
+func (m *member) leaveGroup() {
+	m.mu.Lock()
+	m.staged = false
+	m.mu.Unlock()
+}
+
+func (m *member) answer(r Result, err error) { m.outcome <- outcome{result: r, err: err} }
 
 func newCommitter(s *Store, name string) *committer {
-	c := &committer{store: s, name: name, queue: make(chan *member)}
-	c.receipt = receipt{committer: name, key: "rcpt." + name}
+	c := &committer{
+		store: s, name: name, receipt: receipt{committer: name, key: "rcpt." + name}, arrived: make(chan struct{}, 1),
+		apart: map[string]*apartQueue{}, hot: map[string]time.Time{}, trip: time.Millisecond,
+	}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
 
 func (c *committer) start() { c.done.Go(c.run) }
 
+// stop answers those who wait with ErrClosed and waits for what is in flight.
 func (c *committer) stop() {
-	c.end()
+	c.mu.Lock()
+	c.stopped = true
+	c.mu.Unlock()
+	c.signal()
+	timer := time.AfterFunc(closeGrace, c.end)
 	c.done.Wait()
+	timer.Stop()
+	c.end()
+}
+
+// do hands the member over and waits for its outcome.
+func (c *committer) do(m *member) (outcome, error) {
+	c.mu.Lock()
+	if c.stopped {
+		c.mu.Unlock()
+		return outcome{}, ErrClosed
+	}
+	c.waiting = append(c.waiting, m)
+	c.mu.Unlock()
+	c.signal()
+	select {
+	case o := <-m.outcome:
+		return o, nil
+	case <-m.ctx.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case o := <-m.outcome:
+		return o, nil
+	default:
+	}
+	m.gone = true
+	if m.staged {
+		return outcome{}, inDoubt(m.ctx.Err())
+	}
+	return outcome{}, m.ctx.Err()
+}
+
+func (c *committer) signal() {
+	select {
+	case c.arrived <- struct{}{}:
+	default:
+	}
 }
 
 func (c *committer) run() {
+	finished := false
+	defer func() {
+		if !finished {
+			c.exited()
+			c.done.Go(c.run)
+		}
+	}()
 	for {
+		members, key, ok := c.next()
+		if !ok {
+			break
+		}
+		g := c.build(members, key)
+		c.send(g)
+	}
+	finished = true
+	c.mu.Lock()
+	left := c.waiting
+	c.waiting = nil
+	c.mu.Unlock()
+	for _, q := range c.apart {
+		left = append(left, q.members...)
+	}
+	for _, m := range left {
+		m.answer(Result{}, ErrClosed)
+	}
+}
+
+// exited puts things right after a function ended this goroutine (runtime.Goexit, as a test's FailNow does): the others run again.
+func (c *committer) exited() {
+	m, g := c.running, c.building
+	m.mu.Unlock()
+	m.answer(Result{}, errGoexit)
+	others := slices.Clone(g.members)
+	for _, r := range g.refusals {
+		others = append(others, r.m)
+	}
+	for _, o := range g.rest {
+		if o != m {
+			others = append(others, o)
+		}
+	}
+	c.back(others)
+}
+
+// next waits for members that can be a group. The key is the one for which they are apart, or "".
+func (c *committer) next() (members []*member, key string, ok bool) {
+	c.linger()
+	for {
+		c.mu.Lock()
+		stopped := c.stopped
+		waiting := len(c.waiting) > 0
+		c.mu.Unlock()
+		if stopped {
+			return nil, "", false
+		}
+		due, key := c.dueApart()
+		if key != "" && due <= 0 && (c.turn || !waiting) {
+			c.turn = false
+			q := c.apart[key]
+			members, q.members = q.members, nil
+			return members, key, true
+		}
+		c.turn = true
+		if waiting {
+			return c.take(), "", true
+		}
+		if key == "" {
+			<-c.arrived
+			continue
+		}
+		timer := time.NewTimer(due)
 		select {
-		case m := <-c.queue:
-			r, err := c.commit(m)
-			m.outcome <- outcome{r, err}
-		case <-c.life.Done():
+		case <-c.arrived:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (c *committer) take() []*member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	members := c.waiting
+	c.waiting = nil
+	return members
+}
+
+// back puts members in front of those who wait.
+func (c *committer) back(members []*member) {
+	if len(members) == 0 {
+		return
+	}
+	for _, m := range members {
+		m.leaveGroup()
+	}
+	c.mu.Lock()
+	c.waiting = append(slices.Clip(members), c.waiting...)
+	c.mu.Unlock()
+	c.signal()
+}
+
+// linger waits a moment after a batch: the callers who were just answered are about to come again, and a batch costs the same
+// with them as without. It ends as soon as as many are there as were before.
+func (c *committer) linger() {
+	limit := c.took / lingerShare
+	c.took = 0
+	c.mu.Lock()
+	expected := len(c.waiting) + c.answered
+	c.mu.Unlock()
+	if limit == 0 || expected < 2 {
+		return
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		n, stopped := len(c.waiting), c.stopped
+		c.mu.Unlock()
+		if n >= expected || stopped {
+			return
+		}
+		select {
+		case <-c.arrived:
+		case <-timer.C:
+			c.signal()
 			return
 		}
 	}
 }
 
-func (c *committer) commit(m *member) (Result, error) {
-	var r Result
-	if m.ctx.Err() != nil {
-		return r, m.ctx.Err()
-	}
-	tx, s := m.tx, c.store
-	if tx.single() {
-		rev, err := s.writeOne(c.life, &tx.writes[0], tx.applied)
-		if err != nil {
-			return r, err
-		}
-		r.add(tx.writes[0].key, rev)
-		return r, nil
-	}
-	b := &batch{keys: func() []string { return nil }}
-	for i := range tx.checks {
-		ch := &tx.checks[i]
-		b.messages = append(b.messages, message{
-			subject: fmt.Sprintf("%schk.%s.%d", s.prefix, c.name, i), ttl: s.markerTTL(),
-			expects: true, expect: ch.expect, other: s.prefix + ch.key,
-		})
-	}
-	for i := range tx.writes {
-		b.messages = append(b.messages, s.message(&tx.writes[i]))
-	}
-	b.receipt = len(b.messages)
-	b.messages = append(b.messages, message{})
-	for i := range tx.publishes {
-		b.messages = append(b.messages, s.message(&tx.publishes[i]))
-	}
-	first, err := s.writeBatch(c.life, b, &c.receipt)
-	if err != nil {
-		return r, err
-	}
-	for i := range tx.writes {
-		r.add(tx.writes[i].key, first+Revision(len(tx.checks)+i))
-	}
-	return r, nil
-}
+// lingerShare: the wait for more is at most this share of what the last batch took.
+const lingerShare = 6
 
-// Commit makes a commit of fixed values: all or nothing. A [*ConflictError] says which keys were not at the revisions that
-// were expected. [ErrInDoubt] says that ctx ended after the commit was sent and before it was decided.
-func (s *Store) Commit(ctx context.Context, tx *Tx) (Result, error) {
-	if err := tx.validate(s.dispatch, s.maxPayload); err != nil {
-		return Result{}, err
-	}
-	if tx.empty() {
-		return Result{}, nil
-	}
-	for {
-		r, err := s.submit(ctx, tx)
-		if !errors.Is(err, errLost) {
-			return r, err
-		}
-		moved, err := s.moved(ctx, tx)
-		if err != nil {
-			return Result{}, err
-		}
-		if moved != nil {
-			return Result{}, &ConflictError{Keys: moved}
-		}
-	}
-}
-
-// moved reads the keys that the transaction expects something of, and corrects the expectation "absent" to the revision of a
-// delete marker.
-func (s *Store) moved(ctx context.Context, tx *Tx) ([]string, error) {
-	var keys []string
-	var ops []*op
-	for _, list := range [...][]op{tx.writes, tx.checks} {
-		for i := range list {
-			keys, ops = append(keys, list[i].key), append(ops, &list[i])
-		}
-	}
-	entries, err := s.GetMany(ctx, keys...)
-	if err != nil {
-		return nil, err
-	}
-	var moved []string
-	for i, e := range entries {
-		switch {
-		case e.Revision == ops[i].expect:
-		case !e.Exists && ops[i].expect == 0:
-			ops[i].expect = e.Revision
-		default:
-			moved = append(moved, e.Key)
-		}
-	}
-	return moved, nil
-}
-
-func (s *Store) submit(ctx context.Context, tx *Tx) (Result, error) {
-	if err := s.usable(); err != nil {
-		return Result{}, err
-	}
-	m := &member{ctx: ctx, tx: tx, outcome: make(chan outcome, 1)}
-	select {
-	case s.committer.queue <- m:
-	case <-ctx.Done():
-		return Result{}, ctx.Err()
-	case <-s.closing:
-		return Result{}, ErrClosed
-	}
-	select {
-	case o := <-m.outcome:
-		return o.result, o.err
-	case <-ctx.Done():
-		return Result{}, inDoubt(ctx.Err())
-	}
-}
-
-// UpdateOption sets what most calls of [Store.Update] leave alone.
-type UpdateOption func(*updateOptions)
-
-type updateOptions struct{ absent []string }
-
-// AssumeAbsent names keys that cannot be there yet because their IDs were just made up. They are not read: the first run of the function is
-// told that they are absent. It is only a saving: a commit that writes or checks such a key finds out if it is wrong, and a refusal
-// is decided on what is read.
-func AssumeAbsent(keys ...string) UpdateOption {
-	return func(o *updateOptions) { o.absent = append(o.absent, keys...) }
-}
-
-// Update reads, decides and commits: fn reads the snapshot and stages into the Tx. It is run again, with a new Tx, when what it read has
-// changed, so it must not have effects of its own. The keys are read in advance, in parallel; fn may read others.
-//
-// An error of fn refuses: nothing is written, and Update returns that error as it is. A function that stages nothing writes nothing.
-func (s *Store) Update(ctx context.Context, keys []string, fn func(Snapshot, *Tx) error, opts ...UpdateOption) (Result, error) {
-	var o updateOptions
-	for _, opt := range opts {
-		opt(&o)
-	}
-	for try := 0; ; try++ {
-		if try > 0 {
-			if err := pause(ctx, s.closing, backoff(try-1)); err != nil {
-				return Result{}, err
+// dueApart is the next queue of those apart, and how long until its turn. The key is "" if there is none.
+func (c *committer) dueApart() (due time.Duration, key string) {
+	now := time.Now()
+	for k, q := range c.apart {
+		if len(q.members) == 0 {
+			if now.After(q.notBefore) {
+				delete(c.apart, k)
 			}
+			continue
 		}
-		snap := &snapshot{ctx: ctx, store: s, entries: map[string]Entry{}, tx: &Tx{}}
-		entries, err := s.GetMany(ctx, keys...)
-		if err != nil {
-			return Result{}, err
+		if d := q.notBefore.Sub(now); key == "" || d < due {
+			due, key = d, k
 		}
-		for _, e := range entries {
-			snap.entries[e.Key] = e
-		}
-		if err := fn(snap, snap.tx); err != nil {
-			return Result{}, err
-		}
-		r, err := s.Commit(ctx, snap.tx)
-		if !errors.Is(err, ErrConflict) {
-			return r, err
+	}
+	return due, key
+}
+
+// setApart puts the member, which is in no group, into the queue of a key.
+func (c *committer) setApart(key string, m *member) {
+	q := c.apart[key]
+	if q == nil {
+		q = &apartQueue{}
+		c.apart[key] = q
+	}
+	q.members = append(q.members, m)
+}
+
+// lostApart makes a key's queue wait before its next try, the longer the more often it lost in turn.
+func (c *committer) lostApart(key string) {
+	c.hot[key] = time.Now().Add(hotFor)
+	if q := c.apart[key]; q != nil {
+		q.notBefore = time.Now().Add(jitter(c.trip << min(q.losses, 5)))
+		q.losses++
+	}
+}
+
+// wonApart pauses about a round trip if others want the key too, so that they get their turn.
+func (c *committer) wonApart(key string) {
+	until, hot := c.hot[key]
+	if hot && time.Now().After(until) {
+		delete(c.hot, key)
+		hot = false
+	}
+	q := c.apart[key]
+	if q == nil && hot {
+		q = &apartQueue{}
+		c.apart[key] = q
+	}
+	if q != nil {
+		q.losses = 0
+		if hot {
+			q.notBefore = time.Now().Add(jitter(c.trip))
 		}
 	}
 }
 
-type snapshot struct {
-	ctx     context.Context
-	store   *Store
-	entries map[string]Entry
-	tx      *Tx
+// isHot says whether a key is kept apart.
+func (c *committer) isHot(key string) bool {
+	if len(c.hot) == 0 {
+		return false
+	}
+	until, ok := c.hot[key]
+	if ok && time.Now().After(until) {
+		delete(c.hot, key)
+		return false
+	}
+	return ok
 }
 
-func (s *snapshot) Get(key string) (Entry, error) {
-	e, ok := s.entries[key]
-	if !ok {
-		var err error
-		if e, err = s.store.Get(s.ctx, key); err != nil {
-			return Entry{}, err
-		}
-		s.entries[key] = e
-	}
-	if w := s.tx.written(key); w != nil {
-		e.Value, e.Exists, e.TTL = w.value, !w.del, w.ttl
-	}
-	return e, nil
-}
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }

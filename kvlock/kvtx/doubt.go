@@ -38,8 +38,6 @@ type message struct {
 	writer  string
 }
 
-func (s *Store) markerTTL() string { return s.cfg.MarkerTTL.String() }
-
 // message makes the message that writes what o says.
 func (s *Store) message(o *op) message {
 	if o.key == "" {
@@ -48,7 +46,7 @@ func (s *Store) message(o *op) message {
 	m := message{subject: s.prefix + o.key, value: o.value, expects: true, expect: o.expect, del: o.del}
 	switch {
 	case o.del:
-		m.ttl, m.value = s.markerTTL(), nil
+		m.ttl, m.value = s.markerTTL, nil
 	case o.ttl > 0:
 		m.ttl = o.ttl.String()
 	}
@@ -110,8 +108,14 @@ func (s *Store) again(ctx context.Context, t *tries, err error) error {
 			if t.all >= 50 && !t.doubt {
 				return err
 			}
+		case codeNoResources, codeNoStorage, codeStoreFailed:
+			if !t.doubt {
+				return err
+			}
 		default:
-			return err
+			if api.Code != 503 || t.all >= 50 && !t.doubt {
+				return err // 503: there is no leader, or the server is starting.
+			}
 		}
 	case errors.Is(err, errNoAnswer):
 		t.doubt = true
@@ -149,9 +153,12 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 		case !t.doubt:
 			return 0, err
 		case errors.Is(err, errLost):
-			rev, derr := s.decideOne(ctx, o, m.writer, applied)
-			if !errors.Is(derr, errUndecided) {
-				return rev, derr
+			rev, err := s.decideOne(ctx, o, m.writer, applied)
+			if !errors.Is(err, errUndecided) {
+				return rev, err
+			}
+			if err := pause(ctx, nil, backoff(t.all)); err != nil {
+				return 0, inDoubt(err)
 			}
 		default:
 			return 0, inDoubt(err)
@@ -302,7 +309,11 @@ func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
 		case err != nil:
 			return 0, inDoubt(err)
 		case e.Revision == r.rev:
-			continue // A copy is in flight: ask again.
+			// A copy is in flight: ask again.
+			if err := pause(ctx, nil, backoff(t.all)); err != nil {
+				return 0, inDoubt(err)
+			}
+			continue
 		case value == mine:
 			r.applied(e.Revision)
 			return e.Revision, nil

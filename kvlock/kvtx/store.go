@@ -29,9 +29,14 @@ type Store struct {
 	dispatch   string // "op.<bucket>."
 	getSubject string
 	maxPayload int
+	markerTTL  string
 
 	committer *committer
+	cache     *cache
+	clock     atomic.Uint64 // Orders what was asked and what was seen.
 	writes    atomic.Uint64 // Numbers the single writes of this store.
+
+	placeholder Revision // The last one; of the committer alone.
 
 	broken    atomic.Pointer[error] // Why nothing can be done with the stream any more.
 	closing   chan struct{}
@@ -56,6 +61,8 @@ func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.S
 		dispatch:   "op." + cfg.Bucket + ".",
 		getSubject: apiPrefix(js) + "STREAM.MSG.GET.KV_" + cfg.Bucket,
 		maxPayload: int(js.Conn().MaxPayload()),
+		markerTTL:  cfg.MarkerTTL.String(),
+		cache:      newCache(o.cacheBytes),
 		closing:    make(chan struct{}),
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())

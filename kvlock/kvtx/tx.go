@@ -167,8 +167,9 @@ func (tx *Tx) single() bool {
 
 func (tx *Tx) empty() bool { return tx.Len() == 0 }
 
-// validate says why the transaction cannot be sent. maxPayload is the server's limit of one message.
-func (tx *Tx) validate(dispatch string, maxPayload int) error {
+// validate says why the transaction cannot be sent.
+func (tx *Tx) validate(s *Store) error {
+	dispatch, maxPayload := s.dispatch, s.maxPayload
 	if tx.err != nil {
 		return tx.err
 	}

@@ -18,7 +18,9 @@ const (
 	codeWrongSequence   = 10071 // An expectation does not hold.
 	codeInFlight        = 10164 // As above on replicated streams, but also while a proposal on the subject is in flight.
 	codeNoMessage       = 10037 // A read found nothing.
-	codeBatchDisabled   = 10174
+	codeNoResources     = 10023 // Limits of the server or account are reached.
+	codeNoStorage       = 10047
+	codeStoreFailed     = 10077 // The disk is full, or broken.
 	codeBatchIncomplete = 10176 // A message of the batch was lost on the way, or the batch was too slow.
 	codeBatchTooMany    = 10210 // Too many open batches.
 )

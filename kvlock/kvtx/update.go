@@ -1,0 +1,169 @@
+package kvtx
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Commit makes a commit of fixed values: all or nothing. A [*ConflictError] says which keys were not at the revisions that
+// were expected. [ErrInDoubt] says that ctx ended after the commit was sent and before it was decided.
+func (s *Store) Commit(ctx context.Context, tx *Tx) (Result, error) {
+	if err := tx.validate(s); err != nil {
+		return Result{}, err
+	}
+	if tx.empty() {
+		return Result{}, nil
+	}
+	return s.do(&member{ctx: ctx, tx: tx})
+}
+
+// UpdateOption sets what most calls of [Store.Update] leave alone.
+type UpdateOption func(*updateOptions)
+
+type updateOptions struct{ absent []string }
+
+// AssumeAbsent names keys that cannot be there yet because their IDs were just made up. They are not read: the first run of the function is
+// told that they are absent. It is only a saving: a commit that writes or checks such a key finds out if it is wrong, and a refusal
+// is decided on what is read.
+func AssumeAbsent(keys ...string) UpdateOption {
+	return func(o *updateOptions) { o.absent = append(o.absent, keys...) }
+}
+
+// Update reads, decides and commits: fn reads the snapshot and stages into the Tx. fn may run several times, each time with a new Tx: when
+// what it read has changed, and together with other commits of this process, on what those stage. So it must have no effect but
+// staging and setting variables of its caller anew in each run; it must not wait for anything, and not call the Store. It never runs once
+// Update has returned. The keys are read in advance, in parallel; another key that fn reads costs a run and a read.
+//
+// An error of fn refuses: nothing is written, and Update returns that error as it is. A function that stages nothing writes nothing.
+// Update tries again on conflicts until ctx ends; a [*ConflictError] is returned only if fn itself stages a revision that is not the
+// snapshot's. [ErrInDoubt] says that ctx ended after the commit was sent and before it was decided.
+func (s *Store) Update(ctx context.Context, keys []string, fn func(Snapshot, *Tx) error, opts ...UpdateOption) (Result, error) {
+	var o updateOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			return Result{}, err
+		}
+	}
+	return s.do(&member{ctx: ctx, fn: fn, absent: o.absent}, keys...)
+}
+
+// do makes the member's commit. It reads what the committer asks it to read, so that the committer never waits for reads of one member.
+func (s *Store) do(m *member, keys ...string) (Result, error) {
+	if err := s.usable(); err != nil {
+		return Result{}, err
+	}
+	s.calls.Add(1)
+	defer s.calls.Done()
+	m.start = s.clock.Add(1)
+	m.outcome = make(chan outcome, 1)
+	missing := keys[:0:0]
+	for _, key := range keys {
+		if _, ok := s.cache.get(key); !ok && !slices.Contains(m.absent, key) {
+			missing = append(missing, key)
+		}
+	}
+	for {
+		if len(missing) > 0 {
+			if err := s.fetch(m, missing); err != nil {
+				return Result{}, err
+			}
+		}
+		o, err := s.committer.do(m)
+		switch {
+		case err != nil:
+			return Result{}, err
+		case o.panicked != nil:
+			panic(o.panicked) // Of the caller's function, where the caller can see it.
+		case o.fetch == nil:
+			return o.result, o.err
+		}
+		missing = o.fetch
+	}
+}
+
+// fetch reads keys from the leader for the member.
+func (s *Store) fetch(m *member, keys []string) error {
+	entries, err := s.readMany(m.ctx, keys)
+	if err != nil {
+		return err
+	}
+	for _, k := range entries {
+		m.learn(k)
+	}
+	return nil
+}
+
+// readMany reads keys from the leader into the cache.
+func (s *Store) readMany(ctx context.Context, keys []string) ([]known, error) {
+	asked := s.clock.Add(1)
+	entries, err := s.GetMany(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	seen := s.clock.Add(1)
+	ks := make([]known, len(entries))
+	for i, e := range entries {
+		ks[i] = known{e, asked, seen}
+		s.cache.put(ks[i])
+	}
+	return ks, nil
+}
+
+// snapshot is what a member's function reads: its own staged writes, then what earlier members of the group staged, then what is known.
+type snapshot struct {
+	group *group
+	m     *member
+	tx    *Tx
+
+	closed  bool
+	missing []string // Keys that it read and that are not known.
+	stale   []string // Keys whose entry may have been out of date when the call began.
+	pending []string // Keys whose entry another member has staged.
+	reads   []string
+}
+
+func (s *snapshot) Get(key string) (Entry, error) {
+	if s.closed {
+		return Entry{}, fmt.Errorf("%w: snapshot was read after its function had returned", ErrInvalid)
+	}
+	if err := checkKey(key); err != nil {
+		return Entry{}, err
+	}
+	if w := s.tx.written(key); w != nil {
+		return Entry{Key: key, Value: w.value, Exists: !w.del, TTL: w.ttl, Revision: w.expect}, nil
+	}
+	if !slices.Contains(s.reads, key) {
+		s.reads = append(s.reads, key)
+	}
+	if slot := s.group.slot(key); slot != nil {
+		s.pending = append(s.pending, key)
+		return slot.entry, nil
+	}
+	k, ok := s.group.store.lookup(s.m, key)
+	switch {
+	case ok:
+	case slices.Contains(s.m.absent, key):
+		k.Key = key
+	default:
+		s.missing = append(s.missing, key)
+		return Entry{}, fmt.Errorf("kvtx: %s is not read yet", key)
+	}
+	if k.asked < s.m.start {
+		s.stale = append(s.stale, key)
+	}
+	return k.Entry, nil
+}
+
+// lookup is the newest that is known of a key.
+func (s *Store) lookup(m *member, key string) (known, bool) {
+	own, ok := m.known[key]
+	cached, hit := s.cache.get(key)
+	if !ok || hit && cached.newer(&own) {
+		return cached, hit
+	}
+	return own, true
+}
