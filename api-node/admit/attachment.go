@@ -1,0 +1,139 @@
+package admit
+
+import (
+	"context"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+// reserved is a new attachment. It belongs to the project that has the volume.
+func reserved(c Caller, id block.AttachmentID, v block.Volume, instance string, readOnly bool, at time.Time) block.Attachment {
+	return block.Attachment{
+		ID: id, Volume: v.ID, Project: v.Project, User: c.User, Instance: instance, Status: block.AttachReserved,
+		ReadOnly: readOnly, CreatedAt: at,
+	}
+}
+
+// Reserve keeps a volume for a host that has not said yet who it is: an attachment without a connector. It needs no
+// operation: it is one commit, and what an operation would claim exclusively makes it conflict, because such a submission
+// rewrites the volume's record, and because the commit checks the locks that it looked at.
+func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID, id block.AttachmentID, instance string, readOnly bool) (block.Attachment, kvtx.Revision, error) {
+	req := &messages.AttachVolume{Volume: volume, Attachment: id, Instance: instance, ReadOnly: readOnly}
+	if err := req.Validate(); err != nil {
+		return block.Attachment{}, 0, err
+	}
+	var fresh []string
+	if id == "" {
+		id = block.AttachmentID(newID())
+		fresh = append(fresh, records.AttachmentKey(id))
+	}
+	volumeKey, key := records.VolumeKey(volume), records.AttachmentKey(id)
+	locks := []string{records.VolumeKey(volume), records.AttachKey(volume)}
+	keys := []string{volumeKey, kvlock.LockKey(locks[0]), kvlock.LockKey(locks[1])}
+	if len(fresh) == 0 {
+		keys = append(keys, key)
+	}
+	now := a.now().UTC().Truncate(time.Microsecond)
+	var att block.Attachment
+	res, err := a.store.Update(ctx, keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
+		v, err := d.volume(volume)
+		if err != nil {
+			return err
+		}
+		if err := d.checkAttachable(v.T); err != nil {
+			return err
+		}
+		old, err := read[block.Attachment](s, key)
+		switch {
+		case err != nil:
+			return err
+		case old.exists:
+			return messages.Errorf(messages.CodeConflict, "Attachment %s exists already", id)
+		case old.rev != 0:
+			return attachmentNotFound(id)
+		}
+		if err := reservable(s, v.T, instance); err != nil {
+			return err
+		}
+		att = reserved(c, id, v.T, instance, readOnly, now)
+		v.T.SetAttachment(id, att.Status)
+		tx.Put(key, records.Encode(att), old.rev)
+		tx.Put(volumeKey, records.Encode(v.T), v.rev)
+		return d.checkFree(volume, locks...)
+	}, kvtx.AssumeAbsent(fresh...))
+	if err != nil {
+		return block.Attachment{}, 0, a.refusal(ctx, err, "")
+	}
+	return att, max(res.Revision(key), res.Revision(volumeKey)), nil
+}
+
+// checkFree refuses if an operation has one of the keys exclusively, and makes the commit depend on their locks.
+func (d *draft) checkFree(volume block.VolumeID, keys ...string) error {
+	for _, key := range keys {
+		h, err := readHeld(d.s, key)
+		if err != nil {
+			return err
+		}
+		if h.exclusive().Kind != "" {
+			return busy(resource(key), h, d.p.at)
+		}
+		d.tx.Check(kvlock.LockKey(key), h.lock.Revision)
+	}
+	return nil
+}
+
+// CompleteAttachment says that the host uses the volume. Repeated, it is no error.
+func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.AttachmentID) (kvtx.Revision, error) {
+	if !block.IsUUID(string(id)) {
+		return 0, attachmentNotFound(id)
+	}
+	key := records.AttachmentKey(id)
+	now := a.now().UTC().Truncate(time.Microsecond)
+	var volumeKey string
+	var unchanged kvtx.Revision
+	res, err := a.store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		unchanged = 0
+		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
+		att, err := read[block.Attachment](s, key)
+		if err != nil {
+			return err
+		}
+		if !att.exists || !c.sees(att.T.Project) {
+			return attachmentNotFound(id)
+		}
+		volumeKey = records.VolumeKey(att.T.Volume)
+		v, err := read[block.Volume](s, volumeKey)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !v.exists:
+			return volumeNotFound(att.T.Volume)
+		case att.T.Status == block.AttachAttached:
+			unchanged = att.rev
+			return nil
+		}
+		if err := d.checkFree(att.T.Volume, records.AttachKey(att.T.Volume)); err != nil {
+			return err
+		}
+		if att.T.Status != block.AttachAttaching {
+			return messages.Errorf(messages.CodeInvalidAttachment, "Invalid attachment: Attachment %s is %s: only one that was given a connector can be completed.",
+				id, att.T.Status)
+		}
+		att.T.Status, att.T.AttachedAt, att.T.UpdatedAt = block.AttachAttached, now, now
+		v.T.SetAttachment(id, att.T.Status)
+		tx.Put(key, records.Encode(att.T), att.rev)
+		tx.Put(volumeKey, records.Encode(v.T), v.rev)
+		return nil
+	})
+	if err != nil {
+		return 0, a.refusal(ctx, err, "")
+	}
+	return max(unchanged, res.Revision(key), res.Revision(volumeKey)), nil
+}

@@ -1,0 +1,86 @@
+package admit
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+// zoneOf is the availability zone of a backend.
+func (d *draft) zoneOf(b records.Backend) string {
+	if b.Zone == "" {
+		return d.a.defaults.Zone
+	}
+	return b.Zone
+}
+
+// checkZone refuses a zone that no backend is in.
+func (d *draft) checkZone(zone string) error {
+	if zone == "" || zone == d.a.defaults.Zone {
+		return nil
+	}
+	if slices.ContainsFunc(d.a.hints.Backends(), func(b records.Backend) bool { return b.Zone == zone }) {
+		return nil
+	}
+	return messages.Errorf(messages.CodeInvalid, "Availability zone '%s' is invalid.", zone)
+}
+
+// chooseBackend returns the backend in the zone with the most room, by what the view knows. Where it is wrong, the
+// operation's first step finds out and looks for another one.
+func (d *draft) chooseBackend(zone string, size block.GiB) (string, error) {
+	var why []string
+	best, most, ties := "", 0.0, 0
+	for _, b := range d.a.hints.Backends() {
+		room, err := d.room(b, zone, size)
+		if err != nil {
+			why = append(why, b.Name+" "+err.Error())
+			continue
+		}
+		switch {
+		case best == "" || room > most:
+			best, most, ties = b.Name, room, 1
+		case room == most: // among equals by chance, so that a burst is spread
+			if ties++; rand.IntN(ties) == 0 {
+				best = b.Name
+			}
+		}
+	}
+	if best != "" {
+		return best, nil
+	}
+	if len(why) == 0 {
+		why = append(why, "no volume node has reported a backend")
+	}
+	return "", messages.Errorf(messages.CodeNoBackend, "No valid backend was found. %s.", strings.Join(why, "; "))
+}
+
+// room returns how many more bytes may be allocated on the backend, or why it is out of the question.
+func (d *draft) room(b records.Backend, zone string, size block.GiB) (float64, error) {
+	if z := d.zoneOf(b); z != zone {
+		return 0, fmt.Errorf("is in zone %s, not in %s", z, zone)
+	}
+	return d.roomFor(b.Name, size)
+}
+
+func (d *draft) roomFor(backend string, size block.GiB) (float64, error) {
+	p, ok := d.a.hints.Pool(backend)
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("has reported no room")
+	case !slices.ContainsFunc(d.a.hints.Nodes(), func(n records.Node) bool { return slices.Contains(n.Backends, backend) }):
+		return 0, fmt.Errorf("is served by no node")
+	case p.TotalBytes < 0:
+		return 1 << 62, nil
+	case !p.Room(size):
+		return 0, fmt.Errorf("has no room for %d GiB: %d GiB of at most %.1f × %.1f GiB are allocated, %.1f GiB are free",
+			size, p.AllocatedGiB, p.Ratio, gib(p.TotalBytes), gib(p.FreeBytes))
+	}
+	return p.Ratio*float64(p.TotalBytes) - float64(p.AllocatedGiB.Bytes()), nil
+}
+
+func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }

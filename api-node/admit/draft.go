@@ -1,0 +1,191 @@
+package admit
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga/sagakv"
+)
+
+// draft is one run of a decision on one snapshot. What it stages is committed or forgotten as a whole.
+type draft struct {
+	a  *Admitter
+	p  *prepared
+	s  kvtx.Snapshot
+	tx *kvtx.Tx
+
+	req     messages.Request // filled in by the decision
+	backend string           // whose nodes are told
+	writes  []write
+	checks  []check
+}
+
+type write struct {
+	key   string
+	value []byte
+	rev   kvtx.Revision
+}
+
+type check struct {
+	key string
+	rev kvtx.Revision
+}
+
+func contains(list []string, s string) bool { return slices.Contains(list, s) }
+
+// admit decides and stages. The operation record is looked at first: a repeated request must find its operation, not the
+// state that this made.
+func (d *draft) admit() error {
+	owner := string(d.p.id)
+	entry, err := d.s.Get(kvlock.OwnerKey(owner))
+	if err != nil {
+		return err
+	}
+	if entry.Exists {
+		rec, err := kvlock.DecodeRecord(entry)
+		if err != nil {
+			return err
+		}
+		return &kvlock.ExistsError{Record: rec}
+	}
+	if err := d.p.decide(d); err != nil {
+		return err
+	}
+	payload := sagakv.NewPayload(records.Encode(records.Operation{
+		ID: d.p.id, Kind: d.p.kind, Version: d.req.Version(), Project: d.p.caller.Project, User: d.p.caller.User,
+		RequestID: d.p.caller.RequestID, Resource: d.req.Resource(), Request: messages.Encode(d.req), Digest: d.p.digest,
+		Submitted: d.p.at, Backend: d.backend, Dispatch: 1,
+	}))
+	if _, err := d.a.locks.StageAcquire(d.s, d.tx, owner, payload, d.req.Claims()...); err != nil {
+		return d.conflict(err)
+	}
+	for _, w := range d.writes {
+		d.tx.Put(w.key, w.value, w.rev)
+	}
+	for _, c := range d.checks {
+		d.tx.Check(c.key, c.rev)
+	}
+	d.tx.Publish(d.a.store.DispatchSubject(records.DispatchParts(d.backend, d.p.id, 1)...), nil, nil)
+	return nil
+}
+
+// put stages a record.
+func put[T records.Record](d *draft, key string, r T, rev kvtx.Revision) {
+	d.writes = append(d.writes, write{key, records.Encode(r), rev})
+}
+
+// check makes the commit depend on a record that it only read.
+func (d *draft) check(key string, rev kvtx.Revision) { d.checks = append(d.checks, check{key, rev}) }
+
+// found is a record as it stands in the snapshot.
+type found[T records.Record] struct {
+	T      T
+	rev    kvtx.Revision // to expect
+	exists bool
+}
+
+func read[T records.Record](s kvtx.Snapshot, key string) (found[T], error) {
+	e, err := s.Get(key)
+	if err != nil || !e.Exists {
+		return found[T]{rev: e.Revision}, err
+	}
+	r, err := records.Decode[T](e.Value)
+	if err != nil {
+		return found[T]{}, fmt.Errorf("%s: %w", key, err)
+	}
+	return found[T]{T: r, rev: e.Revision, exists: true}, nil
+}
+
+// volume reads a volume that the caller may see.
+func (d *draft) volume(id block.VolumeID) (found[block.Volume], error) {
+	v, err := read[block.Volume](d.s, records.VolumeKey(id))
+	if err == nil && (!v.exists || !d.p.caller.sees(v.T.Project)) {
+		err = volumeNotFound(id)
+	}
+	return v, err
+}
+
+// snapshot reads a snapshot that the caller may see.
+func (d *draft) snapshot(id block.SnapshotID) (found[block.Snapshot], error) {
+	s, err := read[block.Snapshot](d.s, records.SnapshotKey(id))
+	if err == nil && (!s.exists || !d.p.caller.sees(s.T.Project)) {
+		err = snapshotNotFound(id)
+	}
+	return s, err
+}
+
+// absent refuses an ID that the caller chose and that is taken, and returns the revision to expect of its key.
+func absent[T records.Record](d *draft, key, what, id string) (kvtx.Revision, error) {
+	r, err := read[T](d.s, key)
+	if err == nil && r.exists {
+		err = messages.Errorf(messages.CodeConflict, "%s %s exists already", what, id)
+	}
+	return r.rev, err
+}
+
+func (c Caller) sees(project string) bool { return c.Admin || c.Project == project }
+
+// lock reads who has a key.
+func readLock(s kvtx.Snapshot, key string) (kvlock.Lock, error) {
+	e, err := s.Get(kvlock.LockKey(key))
+	if err != nil {
+		return kvlock.Lock{}, err
+	}
+	return kvlock.DecodeLock(e)
+}
+
+// held is a lock with the one operation of it that is named to people.
+type held struct {
+	lock   kvlock.Lock
+	holder *messages.Holder // the exclusive holder, else the oldest reader
+	stuck  bool
+}
+
+func readHeld(s kvtx.Snapshot, key string) (held, error) {
+	lock, err := readLock(s, key)
+	if err != nil || len(lock.Holders) == 0 {
+		return held{lock: lock}, err
+	}
+	h := held{lock: lock}
+	h.holder, h.stuck, err = holderOf(s, lock.Holders[0].Owner, lock.Mode)
+	return h, err
+}
+
+// holderOf reads the record of an operation that holds or waits for a key.
+func holderOf(s kvtx.Snapshot, owner string, mode kvlock.Mode) (*messages.Holder, bool, error) {
+	e, err := s.Get(kvlock.OwnerKey(owner))
+	if err != nil {
+		return nil, false, err
+	}
+	rec, err := kvlock.DecodeRecord(e)
+	if err != nil {
+		return nil, false, err
+	}
+	op, err := operationOf(rec)
+	if err != nil {
+		return nil, false, err
+	}
+	h := &messages.Holder{Operation: op.ID, Kind: op.Kind, Mode: mode.String(), Since: op.Submitted}
+	if payload, err := sagakv.DecodePayload(rec.Payload); err == nil {
+		if run, err := payload.Status(); err == nil {
+			h.Step = run.Step
+		}
+	}
+	return h, rec.Phase == kvlock.Stuck, nil
+}
+
+// exclusive is the exclusive holder in the words of package block.
+func (h held) exclusive() block.Holder {
+	if h.holder == nil || h.lock.Mode != kvlock.ModeExclusive {
+		return block.Holder{}
+	}
+	return block.Holder{Operation: h.holder.Operation, Kind: h.holder.Kind, Stuck: h.stuck}
+}
+
+// read says that operations share the key.
+func (h held) read() bool { return h.lock.Mode == kvlock.ModeShared }

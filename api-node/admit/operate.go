@@ -1,0 +1,252 @@
+package admit
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagakv"
+)
+
+// Cancel wishes that an operation ends early and is undone. Its worker decides: past the point of no return nothing comes
+// of it. Repeated, it is no error.
+func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, reason string) error {
+	owner, err := a.own(c, id)
+	if err != nil {
+		return err
+	}
+	who := c.User
+	if reason != "" {
+		who += ": " + reason
+	}
+	_, err = a.store.Update(ctx, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		if _, err := visible(s, c, id); err != nil {
+			return err
+		}
+		_, err := a.locks.StageCancel(s, tx, owner, who)
+		if errors.Is(err, kvlock.ErrApplied) {
+			return nil
+		}
+		return err
+	})
+	return a.operated(ctx, id, "canceled", err)
+}
+
+// Resume lets a stuck operation go on where it got stuck: one commit with a new dispatch number and a dispatch.
+func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, reason string) error {
+	owner, err := a.own(c, id)
+	if err != nil {
+		return err
+	}
+	_, err = a.store.Update(ctx, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		_, err := visible(s, c, id)
+		if err != nil {
+			return err
+		}
+		rec, err := sagakv.StageResume(a.locks, s, tx, owner, reason)
+		if err != nil {
+			return err
+		}
+		op, err := operationOf(rec)
+		if err != nil {
+			return err
+		}
+		tx.Publish(a.store.DispatchSubject(records.DispatchParts(op.Backend, id, rec.Dispatch)...), nil, nil)
+		return nil
+	})
+	if err == nil {
+		a.log.WarnContext(ctx, "operation resumed", "operation", id, "reason", reason, "user", c.User)
+	}
+	return a.operated(ctx, id, "resumed", err)
+}
+
+// Abandon gives a stuck operation up: its locks are released, and what it worked on becomes an error that names the
+// reason, in one commit. The record keeps who did what and why.
+//
+// The order is kvlock's: the operation becomes void with a higher epoch, so that nobody can take it over or write its
+// record any more; then its effects must have ended; then the locks go. A stuck operation has no worker, and who works
+// on the resource next has a higher fence than the void write, which the drivers compare: so nothing is raised at the
+// backend here. An operation that a worker had picked up again between the look and the void write is left void with its
+// locks held, and refused in words: abandoning it once more, when that worker has stopped, releases them.
+func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, reason string) error {
+	owner, err := a.own(c, id)
+	if err != nil {
+		return err
+	}
+	if reason == "" {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "reason", Message: "Invalid input for field/attribute reason: say why the operation is given up"}
+	}
+	rec, err := a.void(ctx, c, owner, reason)
+	if err != nil {
+		return a.operated(ctx, id, "abandoned", err)
+	}
+	op, err := operationOf(rec)
+	if err != nil {
+		return a.operated(ctx, id, "abandoned", err)
+	}
+	at := a.now().UTC().Truncate(time.Microsecond)
+	_, err = a.store.Update(ctx, a.locks.Keys(owner, rec.Claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		if _, err := a.locks.StageBroken(s, tx, rec, nil); err != nil {
+			if errors.Is(err, kvlock.ErrApplied) {
+				return nil
+			}
+			return err
+		}
+		return giveUp(s, tx, op, "operation "+owner+" was abandoned: "+reason, at)
+	})
+	if err == nil {
+		a.log.WarnContext(ctx, "operation abandoned", "operation", id, "kind", op.Kind, "resource", op.Resource, "reason", reason, "user", c.User)
+	}
+	return a.operated(ctx, id, "abandoned", err)
+}
+
+// void makes a stuck operation void. One that is void already is returned as it is.
+func (a *Admitter) void(ctx context.Context, c Caller, owner, reason string) (kvlock.Record, error) {
+	id := block.OperationID(owner)
+	entry, err := a.store.Get(ctx, kvlock.OwnerKey(owner))
+	if err != nil {
+		return kvlock.Record{}, err
+	}
+	rec, err := visible(one{entry}, c, id)
+	if err != nil {
+		return rec, err
+	}
+	if rec.Live() && rec.Phase != kvlock.Stuck && rec.Phase != kvlock.Void {
+		return rec, messages.Errorf(messages.CodeConflict, "operation %s is %s: only a stuck one can be abandoned; a running one can be canceled", id, rec.Phase)
+	}
+	seen := rec.Phase
+	if rec, err = a.locks.Void(ctx, owner, reason); err != nil {
+		return rec, err
+	}
+	if !rec.Live() {
+		return rec, kvlock.ErrEnded
+	}
+	if seen == kvlock.Stuck && !wasStuck(rec) {
+		return rec, messages.Errorf(messages.CodeUnavailable, "operation %s was being worked on again by %s: it is void now and its locks are still held; "+
+			"abandon it once more when that worker has stopped", id, rec.Audit[len(rec.Audit)-1].Worker)
+	}
+	return rec, nil
+}
+
+// wasStuck says that the last thing before the break was that the operation was stuck.
+func wasStuck(rec kvlock.Record) bool {
+	return len(rec.Audit) > 0 && rec.Audit[len(rec.Audit)-1].Phase == kvlock.Stuck
+}
+
+// giveUp stages what becomes of the resource of an operation that nobody will finish.
+func giveUp(s kvtx.Snapshot, tx *kvtx.Tx, op records.Operation, fault string, at time.Time) error {
+	switch op.Kind {
+	case block.VolumeCreate, block.VolumeDelete, block.VolumeRevert:
+		return faultVolume(s, tx, block.VolumeID(op.Resource), block.VolumeError, fault, at)
+	case block.VolumeExtend: // its size on the backend is not known
+		return faultVolume(s, tx, block.VolumeID(op.Resource), block.VolumeErrorExtending, fault, at)
+	case block.SnapshotCreate, block.SnapshotDelete:
+		return faultSnapshot(s, tx, block.SnapshotID(op.Resource), fault, at)
+	case block.VolumeAttach:
+		return faultAttachment(s, tx, block.AttachmentID(op.Resource), block.AttachErrorAttaching, fault, at)
+	case block.VolumeDetach:
+		return faultAttachment(s, tx, block.AttachmentID(op.Resource), block.AttachErrorDetaching, fault, at)
+	}
+	return nil
+}
+
+func faultVolume(s kvtx.Snapshot, tx *kvtx.Tx, id block.VolumeID, status block.VolumeStatus, fault string, at time.Time) error {
+	v, err := read[block.Volume](s, records.VolumeKey(id))
+	if err != nil || !v.exists {
+		return err
+	}
+	v.T.Status, v.T.Fault, v.T.UpdatedAt = status, fault, at
+	tx.Put(records.VolumeKey(id), records.Encode(v.T), v.rev)
+	return nil
+}
+
+func faultSnapshot(s kvtx.Snapshot, tx *kvtx.Tx, id block.SnapshotID, fault string, at time.Time) error {
+	n, err := read[block.Snapshot](s, records.SnapshotKey(id))
+	if err != nil || !n.exists {
+		return err
+	}
+	n.T.Status, n.T.Fault, n.T.UpdatedAt = block.SnapshotError, fault, at
+	tx.Put(records.SnapshotKey(id), records.Encode(n.T), n.rev)
+	return nil
+}
+
+func faultAttachment(s kvtx.Snapshot, tx *kvtx.Tx, id block.AttachmentID, status block.AttachmentStatus, fault string, at time.Time) error {
+	a, err := read[block.Attachment](s, records.AttachmentKey(id))
+	if err != nil || !a.exists {
+		return err
+	}
+	v, err := read[block.Volume](s, records.VolumeKey(a.T.Volume))
+	if err != nil {
+		return err
+	}
+	a.T.Status, a.T.Fault, a.T.UpdatedAt = status, fault, at
+	tx.Put(records.AttachmentKey(id), records.Encode(a.T), a.rev)
+	if v.exists {
+		v.T.SetAttachment(id, status)
+		tx.Put(records.VolumeKey(v.T.ID), records.Encode(v.T), v.rev)
+	}
+	return nil
+}
+
+// own checks the ID before it becomes part of a key.
+func (a *Admitter) own(c Caller, id block.OperationID) (string, error) {
+	if !block.IsUUID(string(id)) {
+		return "", operationNotFound(id)
+	}
+	return string(id), nil
+}
+
+// visible reads an operation's record if the caller may see the operation.
+func visible(s kvtx.Snapshot, c Caller, id block.OperationID) (kvlock.Record, error) {
+	e, err := s.Get(kvlock.OwnerKey(string(id)))
+	if err != nil {
+		return kvlock.Record{}, err
+	}
+	if !e.Exists {
+		return kvlock.Record{}, operationNotFound(id)
+	}
+	rec, err := kvlock.DecodeRecord(e)
+	if err != nil {
+		return rec, err
+	}
+	op, err := operationOf(rec)
+	if err != nil {
+		return rec, err
+	}
+	if !c.sees(op.Project) {
+		return rec, operationNotFound(id)
+	}
+	return rec, nil
+}
+
+// one is a snapshot of one entry.
+type one struct{ entry kvtx.Entry }
+
+func (o one) Get(string) (kvtx.Entry, error) { return o.entry, nil }
+
+// operated puts the errors of the verbs on operations in words.
+func (a *Admitter) operated(ctx context.Context, id block.OperationID, verb string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kvlock.ErrNotFound):
+		return operationNotFound(id)
+	case errors.Is(err, kvlock.ErrEnded):
+		return messages.Errorf(messages.CodeConflict, "operation %s has ended and cannot be %s", id, verb)
+	case errors.Is(err, kvlock.ErrVoid):
+		return messages.Errorf(messages.CodeConflict, "operation %s is void and cannot be %s: it can only be abandoned", id, verb)
+	case errors.Is(err, kvlock.ErrQueued):
+		return messages.Errorf(messages.CodeConflict, "operation %s waits in line and cannot be %s", id, verb)
+	case errors.Is(err, saga.ErrNotStuck), errors.Is(err, kvlock.ErrInvalid):
+		return messages.Errorf(messages.CodeConflict, "operation %s is not stuck and cannot be %s", id, verb)
+	case errors.Is(err, kvlock.ErrTooLarge):
+		return messages.Errorf(messages.CodeTooLarge, "operation %s cannot be %s: %v", id, verb, err)
+	}
+	return a.refusal(ctx, err, id)
+}

@@ -1,0 +1,150 @@
+package admit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+// The texts are those of Cinder, where Cinder has one: clients and their tests compare them.
+
+func volumeNotFound(id block.VolumeID) error {
+	return messages.Errorf(messages.CodeNotFound, "Volume %s could not be found.", id)
+}
+
+func snapshotNotFound(id block.SnapshotID) error {
+	return messages.Errorf(messages.CodeNotFound, "Snapshot %s could not be found.", id)
+}
+
+func attachmentNotFound(id block.AttachmentID) error {
+	return messages.Errorf(messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = %s.", id)
+}
+
+func operationNotFound(id block.OperationID) error {
+	return messages.Errorf(messages.CodeNotFound, "Operation %s could not be found.", id)
+}
+
+func invalidInput(format string, args ...any) *messages.Error {
+	return messages.Errorf(messages.CodeInvalid, "Invalid input received: "+format, args...)
+}
+
+func invalidVolume(format string, args ...any) *messages.Error {
+	return messages.Errorf(messages.CodeInvalidVolume, "Invalid volume: "+format, args...)
+}
+
+func invalidSnapshot(format string, args ...any) *messages.Error {
+	return messages.Errorf(messages.CodeInvalidSnapshot, "Invalid snapshot: "+format, args...)
+}
+
+// naming adds the operation that stands in the way.
+func naming(e *messages.Error, h held) error {
+	e.Holder = h.holder
+	return e
+}
+
+// volumeRead refuses what changes a volume while operations read it.
+func volumeRead(id block.VolumeID, h held, now time.Time) error {
+	return naming(invalidVolume("Volume %s is being read by %s.", id, h.words(now)), h)
+}
+
+// snapshotRead refuses what changes a snapshot while operations read it.
+func snapshotRead(id block.SnapshotID, h held, now time.Time) error {
+	return naming(invalidSnapshot("Snapshot %s is being read by %s.", id, h.words(now)), h)
+}
+
+// words name the operation that people are told of: kind, ID, step, age, and how many others there are.
+func (h held) words(now time.Time) string {
+	s := describe(h.holder, now)
+	if n := len(h.lock.Holders) - 1; n > 0 {
+		s += fmt.Sprintf(" and %d more", n)
+	}
+	return s
+}
+
+func describe(h *messages.Holder, now time.Time) string {
+	step := ""
+	if h.Step != "" {
+		step = ", step " + h.Step
+	}
+	return fmt.Sprintf("%s, operation %s%s, for %s", h.Kind, h.Operation, step, max(now.Sub(h.Since), 0).Truncate(time.Second))
+}
+
+// busy refuses what Cinder would make wait or run into the other one: it can be repeated when that has ended.
+func busy(what string, h held, now time.Time) error {
+	return naming(messages.Errorf(messages.CodeUnavailable, "%s is held by %s; nothing was changed, try again when that has ended",
+		what, h.words(now)), h)
+}
+
+// conflict puts the locks' refusal in words. What decisions look at themselves they have refused before with better ones.
+func (d *draft) conflict(err error) error {
+	if errors.Is(err, kvlock.ErrTooLarge) {
+		return messages.Errorf(messages.CodeUnavailable, "as many operations as possible read the resource at this moment; nothing was changed, try again later: %v", err)
+	}
+	conflict, ok := errors.AsType[*kvlock.ConflictError](err)
+	if !ok {
+		return err
+	}
+	c := conflict.Conflicts[0]
+	owner, mode, how := "", c.Mode, "held"
+	switch {
+	case len(c.Holders) > 0:
+		owner = c.Holders[0].Owner
+	case c.Waiter != nil:
+		owner, mode, how = c.Waiter.Owner, c.Waiter.Mode, "waited for"
+	}
+	h, _, err := holderOf(d.s, owner, mode)
+	if err != nil {
+		return err
+	}
+	e := messages.Errorf(messages.CodeConflict, "%s is %s by %s.", resource(c.Claim.Key), how, describe(h, d.p.at))
+	switch class, _ := records.Classify(c.Claim.Key); class {
+	case records.ClassVolume:
+		e.Code, e.Message = messages.CodeInvalidVolume, "Invalid volume: "+e.Message
+	case records.ClassSnapshot:
+		e.Code, e.Message = messages.CodeInvalidSnapshot, "Invalid snapshot: "+e.Message
+	case records.ClassOther, records.ClassAttachment, records.ClassQuota, records.ClassCredit, records.ClassPool, records.ClassBackend, records.ClassNode:
+		e.Code = messages.CodeUnavailable
+	}
+	e.Holder = h
+	return e
+}
+
+// resource names what a key stands for: "Volume 1234…".
+func resource(key string) string {
+	prefix, id, _ := strings.Cut(key, ".")
+	switch prefix {
+	case "volume":
+		return "Volume " + id
+	case "snapshot":
+		return "Snapshot " + id
+	case "attach":
+		return "The attachment of volume " + id
+	}
+	return key
+}
+
+// refusal makes every error one that may cross the wire.
+func (a *Admitter) refusal(ctx context.Context, err error, id block.OperationID) error {
+	if e, ok := errors.AsType[*messages.Error](err); ok {
+		return e
+	}
+	switch {
+	case errors.Is(err, kvtx.ErrInDoubt):
+		return messages.Errorf(messages.CodeUnavailable, "the store did not answer in time: it is not known whether operation %s was accepted; "+
+			"repeat the request with this operation ID to find out", id)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, kvtx.ErrClosed):
+		return messages.Errorf(messages.CodeUnavailable, "the store cannot be reached now; nothing was changed")
+	case errors.Is(err, kvtx.ErrTooLarge), errors.Is(err, kvlock.ErrTooLarge):
+		return messages.Errorf(messages.CodeTooLarge, "the request is too large to be stored: %v", err)
+	}
+	a.log.ErrorContext(ctx, "request cannot be admitted", "operation", id, "error", err)
+	return messages.Errorf(messages.CodeInternal, "operation %s cannot be admitted: %v", id, err)
+}

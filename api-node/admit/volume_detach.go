@@ -1,0 +1,43 @@
+package admit
+
+import (
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+// detachVolume may always be asked for. What has the volume or its attachments at this moment makes it unavailable, not
+// wrong: it can be repeated when that has ended.
+func (d *draft) detachVolume() error {
+	r := *d.p.req.(*messages.DetachVolume)
+	d.req = &r
+	a, err := read[block.Attachment](d.s, records.AttachmentKey(r.Attachment))
+	if err != nil {
+		return err
+	}
+	if !a.exists || !d.p.caller.sees(a.T.Project) {
+		return attachmentNotFound(r.Attachment)
+	}
+	r.Volume = a.T.Volume
+	// The volume is there for as long as it has an attachment, and does not move: its revision need not be checked.
+	v, err := read[block.Volume](d.s, records.VolumeKey(r.Volume))
+	if err != nil {
+		return err
+	}
+	if !v.exists {
+		return volumeNotFound(r.Volume)
+	}
+	for _, key := range []string{records.AttachKey(r.Volume), records.VolumeKey(r.Volume)} {
+		h, err := readHeld(d.s, key)
+		if err != nil {
+			return err
+		}
+		if h.holder != nil && (!h.read() || key == records.AttachKey(r.Volume)) {
+			return busy(resource(key), h, d.p.at)
+		}
+	}
+	a.T.LastOperation = d.p.id
+	d.backend = v.T.Backend
+	put(d, records.AttachmentKey(r.Attachment), a.T, a.rev)
+	return nil
+}

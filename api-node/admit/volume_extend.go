@@ -1,0 +1,44 @@
+package admit
+
+import (
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+// extendVolume checks in Cinder's order: size, status, quota. The project that has the volume is charged for the difference at once.
+func (d *draft) extendVolume() error {
+	r := *d.p.req.(*messages.ExtendVolume)
+	d.req = &r
+	v, err := d.volume(r.Volume)
+	if err != nil {
+		return err
+	}
+	h, err := readHeld(d.s, records.VolumeKey(r.Volume))
+	if err != nil {
+		return err
+	}
+	if r.SizeGiB <= v.T.SizeGiB {
+		return invalidInput("New size for extend must be greater than current size. (current: %d, extended: %d).", v.T.SizeGiB, r.SizeGiB)
+	}
+	shown, want := v.T.ShownStatus(h.exclusive()), block.VolumeAvailable
+	if r.AllowAttached && shown == block.VolumeInUse {
+		want = block.VolumeInUse
+	}
+	if shown != want {
+		return naming(invalidVolume("Volume %s status must be '{'status': '%s'}' to extend, currently %s.", r.Volume, want, shown), h.onlyExclusive())
+	}
+	if h.read() {
+		return volumeRead(r.Volume, h, d.p.at)
+	}
+	// An extend that was given up may have left the volume charged for more than its size.
+	if more := r.SizeGiB - v.T.ChargedGiB; more > 0 {
+		if err := d.charge(v.T.Project, records.Usage{GiB: more}); err != nil {
+			return err
+		}
+		v.T.ChargedGiB = r.SizeGiB
+	}
+	r.FromGiB = v.T.SizeGiB
+	d.claimVolume(v)
+	return nil
+}

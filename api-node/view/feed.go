@@ -1,0 +1,222 @@
+package view
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+const (
+	// maxCollected is how many events are collected for one publication at most, and while the view catches up.
+	maxCollected = 256
+	maxLoading   = 4096
+	// maxDelay is how long a collected event waits for the ones that the server said would follow.
+	maxDelay = 10 * time.Millisecond
+)
+
+// feed applies the stream to the tables. Its fields are what the next publication will say.
+type feed struct {
+	v *View
+
+	mu       sync.Mutex // the watch and the timer publish
+	timer    *time.Timer
+	seq      kvtx.Revision // reported, not yet published
+	count    int           // events collected
+	caughtUp bool
+
+	// What was collected. A nil row was deleted.
+	volumes     map[block.VolumeID]*Volume
+	snapshots   map[block.SnapshotID]*Snapshot
+	attachments map[block.AttachmentID]*Attachment
+	operations  map[block.OperationID]*Operation
+
+	// holds are the claims of live operations, by key. Invariant: they follow from the operations collected or published.
+	holds map[string]*holds
+	// ended are the operations that ended, in the order of their ends; those that left the table are still in it for a while.
+	ended     []block.OperationID
+	endedRows int
+}
+
+func newFeed(v *View) *feed {
+	f := &feed{v: v, holds: map[string]*holds{}}
+	f.reset()
+	f.timer = time.AfterFunc(time.Hour, f.late)
+	f.timer.Stop()
+	return f
+}
+
+// reset forgets what was published. The maps of the load are large, and clearing them costs what they once held.
+func (f *feed) reset() {
+	f.count = 0
+	if f.volumes != nil && f.caughtUp {
+		clear(f.volumes)
+		clear(f.snapshots)
+		clear(f.attachments)
+		clear(f.operations)
+		return
+	}
+	f.volumes = map[block.VolumeID]*Volume{}
+	f.snapshots = map[block.SnapshotID]*Snapshot{}
+	f.attachments = map[block.AttachmentID]*Attachment{}
+	f.operations = map[block.OperationID]*Operation{}
+}
+
+func (f *feed) stop() {
+	f.timer.Stop()
+	f.mu.Lock() // a publication that the timer began has ended
+	defer f.mu.Unlock()
+}
+
+// event takes in one event of the watch.
+func (f *feed) event(ev kvtx.Event) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seq = ev.Sequence
+	if ev.CaughtUp {
+		f.publish()
+		f.caughtUp = true
+		close(f.v.caughtUp)
+		return nil
+	}
+	f.take(ev.Entry)
+	f.count++
+	switch {
+	case !f.caughtUp:
+		if f.count >= maxLoading {
+			f.publish()
+		}
+	case ev.Pending == 0 || f.count >= maxCollected:
+		f.publish()
+	case f.count == 1:
+		f.timer.Reset(maxDelay)
+	}
+	return nil
+}
+
+// late publishes when what was to follow did not: it was replaced or removed before it was delivered.
+func (f *feed) late() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.count > 0 && f.caughtUp {
+		f.publish()
+	}
+}
+
+// take collects one entry. One that cannot be read is logged and leaves the row as it was.
+func (f *feed) take(e kvtx.Entry) {
+	if err := f.decode(e); err != nil {
+		f.v.faults.add(e.Key, err)
+		f.v.log.Error("record cannot be read", "key", e.Key, "error", err)
+		return
+	}
+	f.v.faults.remove(e.Key)
+}
+
+func (f *feed) decode(e kvtx.Entry) error {
+	if id, ok := strings.CutPrefix(e.Key, kvlock.OwnerKey("")); ok {
+		return f.decodeOperation(block.OperationID(id), e)
+	}
+	class, name := records.Classify(e.Key)
+	switch class {
+	case records.ClassVolume:
+		return collect(f.volumes, block.VolumeID(name), e, func(r block.Volume) *Volume { return &Volume{Volume: r, Revision: e.Revision} })
+	case records.ClassSnapshot:
+		return collect(f.snapshots, block.SnapshotID(name), e, func(r block.Snapshot) *Snapshot { return &Snapshot{Snapshot: r, Revision: e.Revision} })
+	case records.ClassAttachment:
+		return collect(f.attachments, block.AttachmentID(name), e, func(r block.Attachment) *Attachment {
+			return &Attachment{Attachment: r, Revision: e.Revision}
+		})
+	case records.ClassQuota, records.ClassCredit, records.ClassPool, records.ClassBackend, records.ClassNode:
+		value := e.Value
+		if !e.Exists {
+			value = nil
+		}
+		return f.v.books.set(class, e.Key, name, value)
+	case records.ClassOther:
+	}
+	return nil
+}
+
+func collect[ID ~string, T records.Record, R any](rows map[ID]*R, id ID, e kvtx.Entry, row func(T) *R) error {
+	if !e.Exists {
+		rows[id] = nil
+		return nil
+	}
+	r, err := records.Decode[T](e.Value)
+	if err != nil {
+		return err
+	}
+	rows[id] = row(r)
+	return nil
+}
+
+func (f *feed) decodeOperation(id block.OperationID, e kvtx.Entry) error {
+	var now *Operation
+	if e.Exists {
+		var err error
+		if now, err = newOperation(e); err != nil {
+			return err
+		}
+	}
+	f.rehold(f.operation(id), now)
+	f.operations[id] = now
+	return nil
+}
+
+// operation returns the operation as collected, else as published.
+func (f *feed) operation(id block.OperationID) *Operation {
+	if op, ok := f.operations[id]; ok {
+		return op
+	}
+	op, _ := f.v.Operation(id)
+	return op
+}
+
+// publish makes everything that was collected visible at once. The caller has the lock.
+func (f *feed) publish() {
+	f.timer.Stop()
+	if f.count > 0 {
+		txn := f.v.db.Txn(true)
+		for id, op := range f.operations {
+			f.putOperation(txn, id, op)
+		}
+		f.trim(txn)
+		// Attachments first, volumes look at nothing but their own record and the holders.
+		for id, a := range f.attachments {
+			if a == nil {
+				remove[Attachment](txn, attachments, string(id))
+				continue
+			}
+			f.deriveAttachment(a)
+			put(txn, attachments, a)
+		}
+		for id, s := range f.snapshots {
+			if s == nil {
+				remove[Snapshot](txn, snapshots, string(id))
+				continue
+			}
+			f.deriveSnapshot(s)
+			put(txn, snapshots, s)
+		}
+		for id, v := range f.volumes {
+			if v == nil {
+				remove[Volume](txn, volumes, string(id))
+				continue
+			}
+			f.deriveVolume(v)
+			put(txn, volumes, v)
+		}
+		txn.Commit()
+	}
+	f.v.applied.Store(uint64(f.seq))
+	f.v.gate.open()
+	f.v.waiters.changed(f.operations)
+	if f.count > 0 {
+		f.reset()
+	}
+}

@@ -1,0 +1,101 @@
+package view
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unique"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagakv"
+)
+
+// newOperation reads an operation's record.
+func newOperation(e kvtx.Entry) (*Operation, error) {
+	rec, err := kvlock.DecodeRecord(e)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := sagakv.DecodePayload(rec.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("operation %s: %w", rec.Owner, err)
+	}
+	req, err := records.Decode[records.Operation](payload.Request)
+	if err != nil {
+		return nil, fmt.Errorf("operation %s: %w", rec.Owner, err)
+	}
+	run, err := payload.Status()
+	if err != nil {
+		return nil, fmt.Errorf("operation %s: %w", rec.Owner, err)
+	}
+	op := &Operation{
+		Operation: messages.Operation{
+			ID: req.ID, Kind: same(req.Kind), Project: same(req.Project), User: same(req.User), Resource: req.Resource,
+			Phase: rec.Phase.String(), Ended: !rec.Live(),
+			Step: same(run.Step), Done: run.Index, Worker: same(rec.Worker), Epoch: rec.Epoch,
+			Submitted: req.Submitted, EndedAt: rec.Ended, Claims: make([]messages.Claim, len(rec.Claims)),
+		},
+		Backend: same(req.Backend), Dispatch: rec.Dispatch, RequestID: req.RequestID,
+		StepSince: run.Since, Tries: run.Failed, Pivoted: run.Past,
+		Adopted: rec.Adopted, Deadline: rec.Deadline, Cancel: rec.Cancel, Audit: rec.Audit,
+		Fence: rec.Fence(), Revision: e.Revision,
+	}
+	for i, c := range rec.Claims {
+		op.Claims[i] = messages.Claim{Key: c.Key, Mode: c.Mode.String()}
+	}
+	op.say(run)
+	return op, nil
+}
+
+// say fills in how often the step was tried and what went wrong.
+func (o *Operation) say(run saga.Status) {
+	if run.Step != "" && !o.Ended {
+		o.Attempt = run.Tried + 1
+		if run.Phase == saga.Stuck {
+			o.Attempt = run.Tried
+		}
+	}
+	switch {
+	case run.Stuck != nil && !o.Ended:
+		o.Error = run.Stuck.Error()
+	case run.Cause != nil:
+		o.Error = run.Cause.Error()
+	case len(run.Last) > 0 && !o.Ended:
+		last := run.Last[len(run.Last)-1]
+		o.Error = last.Step + ": " + last.Message
+	case o.Phase == kvlock.Void.String() && len(o.Audit) > 0:
+		o.Error = "abandoned: " + o.Audit[len(o.Audit)-1].Reason
+	}
+}
+
+// same returns an equal string that all rows share.
+func same[S ~string](s S) S { return unique.Make(s).Value() }
+
+// Lookup returns the operation from the view, or, if it is not there, from the bucket's leader. Errors: ErrNotFound, ctx's and the
+// store's.
+func (v *View) Lookup(ctx context.Context, id block.OperationID) (*Operation, error) {
+	if op, ok := v.Operation(id); ok {
+		return op, nil
+	}
+	if !block.IsUUID(string(id)) {
+		return nil, fmt.Errorf("%w: %.80q", ErrNotFound, id)
+	}
+	e, err := v.store.Get(ctx, kvlock.OwnerKey(string(id)))
+	if err != nil {
+		return nil, err
+	}
+	if !e.Exists {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return newOperation(e)
+}
+
+// Age is how long ago the operation was submitted, in whole seconds.
+func (o *Operation) Age(now time.Time) time.Duration {
+	return max(now.Sub(o.Submitted), 0).Truncate(time.Second)
+}

@@ -1,0 +1,91 @@
+package view
+
+import (
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+)
+
+// Volume is a volume as users see it.
+type Volume struct {
+	block.Volume
+	// Shown is the status with what operations do to the volume taken in.
+	Shown block.VolumeStatus
+	// Holder is the operation that has the volume exclusively; nil if none has. Its Step is not set: see View.Operation.
+	Holder *messages.Holder
+	// Readers share the volume, oldest first.
+	Readers  []messages.Holder
+	Revision kvtx.Revision // of the record
+}
+
+// Snapshot is a snapshot as users see it.
+type Snapshot struct {
+	block.Snapshot
+	Shown    block.SnapshotStatus
+	Holder   *messages.Holder  // as Volume's
+	Readers  []messages.Holder // as Volume's
+	Revision kvtx.Revision
+}
+
+// Attachment is an attachment as users see it.
+type Attachment struct {
+	block.Attachment
+	Shown block.AttachmentStatus
+	// Holder is the operation that attaches or detaches this attachment; nil if none does.
+	Holder   *messages.Holder
+	Revision kvtx.Revision
+}
+
+// Operation is an operation as users and operators see it.
+type Operation struct {
+	messages.Operation
+
+	// Backend and Dispatch name the message that tells workers of it.
+	Backend   string
+	Dispatch  uint64
+	RequestID string
+	// StepSince is when the step that runs began; zero if none did.
+	StepSince time.Time
+	// Tries counts the failed tries of all steps.
+	Tries int
+	// Pivoted: nothing is undone any more.
+	Pivoted  bool
+	Adopted  time.Time // the last take-over; zero before the first
+	Deadline time.Time // until when it waits in line; zero: as long as it takes
+	Cancel   *kvlock.Cancel
+	Audit    []kvlock.Audit
+	Fence    kvlock.Fence
+	Revision kvtx.Revision
+}
+
+// Stuck says that the operation waits for a person.
+func (o *Operation) Stuck() bool { return o.Phase == kvlock.Stuck.String() && !o.Ended }
+
+// Settled says that the operation will not go on by itself: it has ended or is stuck.
+func (o *Operation) Settled() bool { return o.Ended || o.Stuck() }
+
+// holds says that the operation's locks are held.
+func (o *Operation) holds() bool { return !o.Ended && o.Phase != kvlock.Queued.String() }
+
+// place is what the indexes know of a row.
+type place struct {
+	id      string
+	project string
+	created time.Time
+	live    bool
+}
+
+type row interface{ place() place }
+
+func (v *Volume) place() place   { return place{string(v.ID), v.Project, v.CreatedAt, false} }
+func (s *Snapshot) place() place { return place{string(s.ID), s.Project, s.CreatedAt, false} }
+func (a *Attachment) place() place {
+	return place{string(a.ID), a.Project, a.CreatedAt, false}
+}
+
+func (o *Operation) place() place {
+	return place{string(o.ID), o.Project, o.Submitted, !o.Ended}
+}
