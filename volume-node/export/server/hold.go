@@ -1,0 +1,129 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/scoria-storage/scoria/volume-node/export"
+)
+
+// hold is a volume whose writes wait. It is in force exactly while Server.holds has it.
+type hold struct {
+	token  string
+	volume *volume
+	timer  *time.Timer
+	ended  chan struct{} // closed when it is no longer in force
+}
+
+// localHold is a hold in the hands of a caller in this process.
+type localHold struct {
+	server *Server
+	token  string
+	once   chan struct{} // full: not released yet
+	err    error
+	done   chan struct{}
+}
+
+// Hold holds a volume; see [export.Exporter].
+func (s *Server) Hold(ctx context.Context, id string) (export.Hold, error) {
+	h, err := s.hold(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	l := &localHold{server: s, token: h.token, once: make(chan struct{}, 1), done: make(chan struct{})}
+	l.once <- struct{}{}
+	return l, nil
+}
+
+// Release ends the hold.
+func (l *localHold) Release() error {
+	select {
+	case <-l.once:
+		l.err = l.server.release(l.token)
+		close(l.done)
+	default:
+		<-l.done
+	}
+	return l.err
+}
+
+// hold flushes the volume, makes its writes wait, and flushes what came in between.
+func (s *Server) hold(ctx context.Context, id string) (*hold, error) {
+	if err := token("Volume", id); err != nil {
+		return nil, err
+	}
+	v := s.use(id)
+	// Most of the data goes before writes have to wait for it.
+	if err := s.syncAll(v); err != nil {
+		s.drop(v)
+		return nil, err
+	}
+	if err := v.gate.Close(ctx); err != nil {
+		s.drop(v)
+		return nil, fmt.Errorf("writes to volume %s do not come to an end: %w", id, err)
+	}
+	h := &hold{token: rand.Text(), volume: v, ended: make(chan struct{})}
+	err := s.syncAll(v)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.closed {
+		err = fmt.Errorf("%w: it is ending", export.ErrUnavailable)
+	}
+	if err != nil {
+		v.gate.Open()
+		s.dropLocked(v)
+		return nil, err
+	}
+	s.holds[h.token] = h
+	h.timer = time.AfterFunc(s.cfg.HoldLimit, func() { s.expire(h) })
+	return h, nil
+}
+
+func (s *Server) syncAll(v *volume) error {
+	s.mu.Lock()
+	disks := make([]*exported, 0, len(v.disks))
+	for _, x := range v.disks {
+		disks = append(disks, x)
+	}
+	s.mu.Unlock()
+	for _, x := range disks {
+		if err := x.sync(); err != nil {
+			return fmt.Errorf("flush of volume %s: %w", v.id, err)
+		}
+	}
+	return nil
+}
+
+// release ends a hold for its owner, and says whether it was in force until now.
+func (s *Server) release(token string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.holds[token]
+	if h == nil {
+		return fmt.Errorf("%w: it ended before it was released", export.ErrHoldLost)
+	}
+	s.finish(h)
+	return nil
+}
+
+// expire ends a hold whose owner has not released it: too late, or gone.
+func (s *Server) expire(h *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holds[h.token] != h {
+		return
+	}
+	s.log.Warn("hold ended before its owner released it", "volume", h.volume.id)
+	s.finish(h)
+}
+
+// finish lets writes go on. The caller holds s.mu, and the hold is in force.
+func (s *Server) finish(h *hold) {
+	delete(s.holds, h.token)
+	h.timer.Stop()
+	h.volume.gate.Open()
+	close(h.ended)
+	s.dropLocked(h.volume)
+}
