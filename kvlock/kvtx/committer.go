@@ -166,15 +166,18 @@ func (c *committer) run() {
 		c.send(g)
 	}
 	finished = true
-	c.mu.Lock()
-	left := c.waiting
-	c.waiting = nil
-	c.mu.Unlock()
+	c.refuseAll(ErrClosed)
+}
+
+// refuseAll answers everybody who waits.
+func (c *committer) refuseAll(err error) {
+	left := c.take()
 	for _, q := range c.apart {
 		left = append(left, q.members...)
+		q.members = nil
 	}
 	for _, m := range left {
-		m.answer(Result{}, ErrClosed)
+		m.answer(Result{}, err)
 	}
 }
 
@@ -199,6 +202,9 @@ func (c *committer) exited() {
 func (c *committer) next() (members []*member, key string, ok bool) {
 	c.linger()
 	for {
+		if err := c.store.failed(); err != nil {
+			c.refuseAll(err)
+		}
 		c.mu.Lock()
 		stopped := c.stopped
 		waiting := len(c.waiting) > 0

@@ -110,5 +110,5 @@ type Call struct {
 }
 
 // Interceptor stands between the store and the server: it calls next to let the exchange happen. An error without a call of next is
-// a request that never arrived, an error after next returned nil is an answer that was lost; the store must find out by itself which.
+// a request that never arrived, an error of its own after next returned is an answer that was lost; the store must find out by itself which.
 type Interceptor func(ctx context.Context, call Call, next func(context.Context) error) error

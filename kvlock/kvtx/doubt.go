@@ -120,6 +120,11 @@ func (s *Store) again(ctx context.Context, t *tries, err error) error {
 	case errors.Is(err, errNoAnswer):
 		t.doubt = true
 	case errors.Is(err, errUnheard):
+		if t.all >= 3 {
+			if err := s.look(ctx); err != nil {
+				return err
+			}
+		}
 	default:
 		return err // The connection is closed, or ctx ended before anything was sent.
 	}
@@ -140,13 +145,9 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 	m.writer = s.committer.name + "." + strconv.FormatUint(s.writes.Add(1), 36)
 	var t tries
 	for {
-		var ack pubAck
-		err := s.exchange(ctx, Write, func() []string { return []string{o.key} }, func(ctx context.Context) (err error) {
-			ack, err = s.wire.publish(ctx, m.nats(0))
-			return err
-		})
+		seq, err := s.sendOne(ctx, o.key, &m)
 		if err == nil {
-			return Revision(ack.Seq), nil
+			return seq, nil
 		}
 		switch err = s.again(ctx, &t, err); {
 		case err == nil:
@@ -164,6 +165,23 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 			return 0, inDoubt(err)
 		}
 	}
+}
+
+// sendOne sends one copy of a write of one message and waits for its answer.
+func (s *Store) sendOne(ctx context.Context, key string, m *message) (Revision, error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, err
+	}
+	var ack pubAck
+	before := s.highest.Load()
+	err := s.exchange(ctx, Write, func() []string { return []string{key} }, func(ctx context.Context) (err error) {
+		ack, err = s.wire.publish(ctx, m.nats(0))
+		return err
+	})
+	if err == nil {
+		err = s.acknowledged(ctx, ack.Seq, before)
+	}
+	return Revision(ack.Seq), err
 }
 
 // errUndecided: the key has not moved although a copy was refused: another one is still in flight.
@@ -225,7 +243,11 @@ func (s *Store) writeBatch(ctx context.Context, b *batch, r *receipt) (Revision,
 
 // sendBatch sends one copy and waits for its answer: one round trip. It returns the revision of the first message.
 func (s *Store) sendBatch(ctx context.Context, id string, b *batch) (Revision, error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, err
+	}
 	var ack pubAck
+	before := s.highest.Load()
 	err := s.exchange(ctx, Batch, b.keys, func(ctx context.Context) (err error) {
 		ack, err = s.wire.publish(ctx, batchMsgs(id, b.messages)...)
 		return err
@@ -236,7 +258,7 @@ func (s *Store) sendBatch(ctx context.Context, id string, b *batch) (Revision, e
 	case ack.Batch != id || ack.Count != len(b.messages):
 		return 0, fmt.Errorf("%w: answer is for batch %q of %d messages", errNoAnswer, ack.Batch, ack.Count)
 	}
-	return Revision(ack.Seq) - Revision(ack.Count) + 1, nil
+	return Revision(ack.Seq) - Revision(ack.Count) + 1, s.acknowledged(ctx, ack.Seq, before)
 }
 
 func batchMsgs(id string, messages []message) []*nats.Msg {
@@ -289,13 +311,9 @@ func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
 	void := message{subject: s.prefix + r.key, value: []byte(mine + receiptVoid), expects: true, expect: r.rev, ttl: receiptTTL}
 	var t tries
 	for {
-		var ack pubAck
-		err := s.exchange(ctx, Write, func() []string { return []string{r.key} }, func(ctx context.Context) (err error) {
-			ack, err = s.wire.publish(ctx, void.nats(0))
-			return err
-		})
+		seq, err := s.sendOne(ctx, r.key, &void)
 		if err == nil {
-			r.applied(Revision(ack.Seq))
+			r.applied(seq)
 			return 0, errLost
 		}
 		switch err = s.again(ctx, &t, err); {

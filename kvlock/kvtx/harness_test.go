@@ -96,3 +96,20 @@ func commit(t testing.TB, s *kvtx.Store, stage func(*kvtx.Tx)) kvtx.Result {
 	}
 	return r
 }
+
+func purgeSubject(subject string) jetstream.StreamPurgeOpt {
+	return jetstream.WithPurgeSubject(subject)
+}
+
+// until waits for a condition.
+func until(t testing.TB, ok func() bool) {
+	t.Helper()
+	ctx := ctx(t)
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatal("condition did not come true")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}

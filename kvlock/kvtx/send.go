@@ -1,6 +1,7 @@
 package kvtx
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -156,28 +157,43 @@ func (c *committer) settled(g *group, err error) bool {
 		return true
 	case errors.Is(err, errLost):
 		c.lost(g)
-	case errors.Is(err, ErrInDoubt) || len(g.members) == 1:
-		for _, m := range g.members {
-			m.answer(Result{}, err)
-		}
+	case errors.Is(err, ErrInDoubt) || c.store.failed() != nil:
+		g.answer(err)
 	default:
-		// One of them may be what the server does not take: each goes alone.
-		for _, m := range g.members {
-			m.alone++
+		// The stream may be at fault, or one of the members: then each goes alone.
+		if _, serr := c.store.sameStream(c.life); c.store.failed() != nil {
+			err = serr
+		} else if len(g.members) > 1 {
+			for _, m := range g.members {
+				m.alone++
+			}
+			c.back(g.members)
+			return false
 		}
-		c.back(g.members)
+		g.answer(err)
 	}
 	return false
+}
+
+// answer gives all members of the group the same error.
+func (g *group) answer(err error) {
+	if errors.Is(err, context.Canceled) && !errors.Is(err, ErrInDoubt) {
+		err = ErrClosed // The committer's own context: it was not sent.
+	}
+	for _, m := range g.members {
+		m.answer(Result{}, err)
+	}
 }
 
 // lost looks at the keys of a group that was refused. Its members run again on what is there now; those that touch what has moved go apart.
 func (c *committer) lost(g *group) {
 	s := c.store
 	entries, err := s.readMany(c.life, append(g.keys(), c.receipt.key))
+	if err == nil {
+		err = s.look(c.life)
+	}
 	if err != nil {
-		for _, m := range g.members {
-			m.answer(Result{}, err)
-		}
+		g.answer(err)
 		return
 	}
 	now := make(map[string]known, len(entries))

@@ -38,7 +38,7 @@ type Store struct {
 
 	placeholder Revision // The last one; of the committer alone.
 
-	broken    atomic.Pointer[error] // Why nothing can be done with the stream any more.
+	identity
 	closing   chan struct{}
 	life      context.Context // Ends with closing.
 	endLife   context.CancelFunc
@@ -122,35 +122,7 @@ func (s *Store) usable() error {
 		return ErrClosed
 	default:
 	}
-	if err := s.broken.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// sameStream asks for the stream and makes sure that it is the one that was opened, and still fit.
-func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
-	info, err := s.stream.Info(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !info.Created.Equal(s.created) {
-		return nil, s.fail(fmt.Errorf("%w: stream %s was made %v, not %v", ErrStreamReplaced, info.Config.Name,
-			info.Created.Format(time.RFC3339Nano), s.created.Format(time.RFC3339Nano)))
-	}
-	if err := verify(info.Config, s.cfg); err != nil {
-		return nil, s.fail(err)
-	}
-	return info, nil
-}
-
-// fail makes the store refuse everything from now on.
-func (s *Store) fail(err error) error {
-	s.broken.CompareAndSwap(nil, &err)
-	return err
+	return s.failed()
 }
 
 // Get reads one key from the stream's leader. That it is absent is no error. While there is no connection or no leader it
@@ -162,10 +134,12 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 	if err := s.usable(); err != nil {
 		return Entry{}, err
 	}
+	asked := s.clock.Add(1)
 	e, err := s.read(ctx, key)
 	if err != nil {
 		return Entry{}, fmt.Errorf("read %s: %w", key, err)
 	}
+	s.cache.put(known{e, asked, s.clock.Add(1)})
 	return e, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -79,6 +80,7 @@ type wire struct {
 	waiting map[string]chan *nats.Msg
 	broken  chan struct{} // Closed when the connection breaks.
 	up      chan struct{} // Closed while it is connected.
+	breaks  atomic.Uint64 // How often it broke.
 }
 
 func newWire(nc *nats.Conn, timeout time.Duration) (*wire, error) {
@@ -104,23 +106,29 @@ func (w *wire) close() {
 }
 
 func (w *wire) watchStatus() {
-	for range w.status {
-		connected := w.nc.IsConnected()
+	for status := range w.status {
 		w.mu.Lock()
-		select {
-		case <-w.up:
-			// Every event means a break in between, even if the connection is up again by now.
+		isUp := closed(w.up)
+		if status != nats.CONNECTED && isUp {
+			w.breaks.Add(1)
 			close(w.broken)
 			w.broken = make(chan struct{})
-			if !connected {
-				w.up = make(chan struct{})
-			}
-		default:
-			if connected || w.nc.IsClosed() {
-				close(w.up)
-			}
+			w.up, isUp = make(chan struct{}), false
+		}
+		// It may be up again by now.
+		if !isUp && (w.nc.IsConnected() || w.nc.IsClosed()) {
+			close(w.up)
 		}
 		w.mu.Unlock()
+	}
+}
+
+func closed(ch chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -347,7 +355,7 @@ func (s *Store) exchange(ctx context.Context, kind Kind, keys func() []string, d
 		answer = do(ctx)
 		return answer
 	})
-	if err != nil && (!called || answer == nil) {
+	if err != nil && (!called || !errors.Is(err, answer)) {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	return answer
