@@ -95,7 +95,24 @@ func (r *Record) stage(tx *kvtx.Tx) error {
 		return err
 	}
 	tx.Put(OwnerKey(r.Owner), value, r.Revision)
+	wrote := *r
+	tx.Prove(func(e kvtx.Entry) bool {
+		now, err := DecodeRecord(e)
+		return err == nil && now.follows(wrote)
+	})
 	return nil
+}
+
+// follows says whether the record is the one that was written, or a later one of those that leave the worker's progress
+// alone: a first cancel, a dispatch. It decides commits of one message whose answer was lost. One that was written by
+// several verbs of this process at the same moment is the last one's, with everything in it.
+func (r Record) follows(wrote Record) bool {
+	return r.Epoch == wrote.Epoch && r.Token == wrote.Token && r.Era == wrote.Era &&
+		(wrote.FenceRev == 0 || r.FenceRev == wrote.FenceRev) &&
+		r.Position == wrote.Position && r.Phase == wrote.Phase && r.Dispatch >= wrote.Dispatch &&
+		r.Ended.Equal(wrote.Ended) &&
+		(wrote.Cancel == nil || r.Cancel != nil && *r.Cancel == *wrote.Cancel) &&
+		bytes.Equal(r.Payload, wrote.Payload)
 }
 
 // read returns the owner's record as it stands in the snapshot.
@@ -207,8 +224,10 @@ func (l *Locker) stageLast(s kvtx.Snapshot, tx *kvtx.Tx, rec Record) (Record, er
 			return rec, err
 		}
 		if !lock.remove(rec.Owner) {
-			// Somebody else took it out: the operation is over all the same, and must be able to end.
-			l.log.Warn("lock entry was missing at the end", "operation", rec.Owner, "key", c.Key)
+			// What was read may be old: the commit depends on it. If the entry is missing indeed, which is a corruption,
+			// the operation is over all the same and must be able to end.
+			tx.Check(LockKey(c.Key), lock.Revision)
+			l.log.Debug("lock entry is missing at the end", "operation", rec.Owner, "key", c.Key)
 			continue
 		}
 		if err := lock.stage(tx); err != nil {

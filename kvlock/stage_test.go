@@ -341,3 +341,27 @@ func TestObserverIsToldWhatHappened(t *testing.T) {
 type recorder struct{ got []kvlock.Event }
 
 func (r *recorder) Observe(e kvlock.Event) { r.got = append(r.got, e) }
+
+// A process that knows an old state of a lock must not leave an entry behind when it ends an operation of another one.
+func TestEndOnAnOldReadOfALockLeavesNoEntry(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	here, store := kvlock.New(srv.Store(t)), srv.Store(t)
+	there := kvlock.New(store)
+	claims := []kvlock.Claim{kvlock.Exclusive("volume.v1"), kvlock.Shared("snapshot.s1")}
+	if _, err := store.Update(t.Context(), there.Keys("op-1", claims...), func(s kvtx.Snapshot, _ *kvtx.Tx) error {
+		_, err := s.Get(kvlock.LockKey("volume.v1")) // known there from now on: free
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, here, "op-1", claims...)
+	acquire(t, here, "op-2", kvlock.Shared("snapshot.s1"))
+	g := adopt(t, there, "op-1", "d1")
+	if err := there.Release(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	kvlocktest.RequireFree(t, here, "volume.v1")
+	kvlocktest.RequireHeld(t, here, "op-2", kvlock.Shared("snapshot.s1"))
+	kvlocktest.RequireSound(t, here)
+}

@@ -20,7 +20,7 @@ func (l *Locker) TryAcquire(ctx context.Context, owner string, payload []byte, c
 	}
 	rec, err := l.update(ctx, l.Keys(owner, norm...), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
 		return l.stageAcquire(s, tx, Running, owner, payload, norm)
-	})
+	}, kvtx.AssumeAbsent(OwnerKey(owner)))
 	switch {
 	case errors.Is(err, ErrExists) && rec.Live() && rec.Epoch == 0 && slices.Equal(rec.Claims, norm):
 		return l.GrantOf(rec), nil
@@ -137,13 +137,13 @@ func (l *Locker) leader(ctx context.Context) kvtx.Snapshot {
 
 // update runs a staged verb as a commit of its own and returns its record as it stands after it, or as it was found
 // when the verb refused.
-func (l *Locker) update(ctx context.Context, keys []string, stage func(kvtx.Snapshot, *kvtx.Tx) (Record, error)) (Record, error) {
+func (l *Locker) update(ctx context.Context, keys []string, stage func(kvtx.Snapshot, *kvtx.Tx) (Record, error), opts ...kvtx.UpdateOption) (Record, error) {
 	var rec Record
 	res, err := l.store.Update(ctx, keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		var err error
 		rec, err = stage(s, tx)
 		return err
-	})
+	}, opts...)
 	if err == nil {
 		return l.Committed(rec, res), nil
 	}
