@@ -1,0 +1,98 @@
+package volumenode
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/volume-node/driver"
+)
+
+// answer takes the questions that are put to the node, one at a time because a backend's list is read whole; one process
+// of the node answers each. The function that it returns ends that, and waits for the answer under way.
+func (n *Node) answer(ctx context.Context) (stop func(), err error) {
+	conn := n.deps.Store.Conn()
+	questions := make(chan *nats.Msg, 64)
+	sub, err := conn.ChanQueueSubscribe(messages.NodeSubject(n.cfg.Name, messages.NodeVerbList), "scoria-node", questions)
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case m := <-questions:
+				if err := m.Respond(messages.Encode(n.list(ctx, m.Data))); err != nil {
+					n.log.WarnContext(ctx, "question not answered", "subject", m.Subject, "error", err)
+				}
+			}
+		}
+	})
+	return func() {
+		_ = sub.Unsubscribe()
+		cancel()
+		answering.Wait()
+	}, conn.Flush()
+}
+
+// list answers what a backend holds: one page in the order of (class, ID).
+func (n *Node) list(ctx context.Context, question []byte) messages.Objects {
+	out := messages.Objects{V: messages.EnvelopeVersion}
+	var q messages.ListObjects
+	if err := messages.Decode(question, &q); err != nil {
+		out.Error = messages.AsError(err)
+		return out
+	}
+	i := slices.IndexFunc(n.served, func(b served) bool { return b.spec.Name == q.Backend })
+	if i < 0 {
+		out.Error = messages.Errorf(messages.CodeNotFound, "node %s does not serve backend %q", n.cfg.Name, q.Backend)
+		return out
+	}
+	if !n.served[i].Info().Capabilities.Lists {
+		out.KeepsNoData = true
+		return out
+	}
+	err := n.served[i].List(ctx, func(o driver.Object) error {
+		if obj, ok := object(o); ok && order(obj, messages.Object{Class: q.AfterClass, ID: q.AfterID}) > 0 {
+			out.Objects = append(out.Objects, obj)
+		}
+		return nil
+	})
+	if err != nil {
+		return messages.Objects{V: out.V, Error: messages.Errorf(messages.CodeInternal, "backend %s: %v", q.Backend, err)}
+	}
+	slices.SortFunc(out.Objects, order)
+	if len(out.Objects) > messages.MaxObjects {
+		out.Objects, out.More = out.Objects[:messages.MaxObjects], true
+	}
+	return out
+}
+
+func order(a, b messages.Object) int {
+	return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.ID, b.ID))
+}
+
+// object is how a thing on a backend is told of; what Scoria did not make is nobody's concern.
+func object(o driver.Object) (messages.Object, bool) {
+	out := messages.Object{ID: o.ID, Bytes: o.Bytes}
+	switch o.Kind {
+	case driver.KindVolume:
+		out.Class = messages.ObjectVolume
+	case driver.KindSnapshot:
+		out.Class = messages.ObjectSnapshot
+	case driver.KindTemporary:
+		out.Class = messages.ObjectTemporary
+		out.ID = o.Operation + "." + o.ID
+	case driver.KindForeign:
+		return out, false
+	}
+	return out, true
+}

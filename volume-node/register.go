@@ -1,0 +1,158 @@
+package volumenode
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/volume-node/driver"
+)
+
+// register writes who the node is, which backends it serves and how much room they have.
+func (n *Node) register(ctx context.Context) error {
+	if err := n.registerNode(ctx); err != nil {
+		return err
+	}
+	for _, b := range n.served {
+		if err := n.registerBackend(ctx, b); err != nil {
+			return err
+		}
+		if err := n.reportPool(ctx, b); err != nil {
+			return fmt.Errorf("backend %s: %w", b.spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// change reads a record, lets fn change it, and writes it if it changed.
+func change[T records.Record](ctx context.Context, store *kvtx.Store, key string, fn func(r *T, exists bool) error) error {
+	_, err := store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		e, err := s.Get(key)
+		if err != nil {
+			return err
+		}
+		var r T
+		if e.Exists {
+			if r, err = records.Decode[T](e.Value); err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+		}
+		if err := fn(&r, e.Exists); err != nil {
+			return err
+		}
+		if value := records.Encode(r); !e.Exists || !bytes.Equal(value, e.Value) {
+			tx.Put(key, value, e.Revision)
+		}
+		return nil
+	})
+	return err
+}
+
+func (n *Node) registerNode(ctx context.Context) error {
+	return change(ctx, n.deps.Store, records.NodeKey(n.cfg.Name), func(r *records.Node, exists bool) error {
+		if exists && r.ID != n.id {
+			return &SettingError{Name: "name", Value: n.cfg.Name, Want: fmt.Sprintf(
+				"there is a node of this name with ID %s, last started %s; this one's state directory %s has ID %s: choose another name, or "+
+					"start with the state directory of that node", r.ID, r.Seen.Format(time.RFC3339), n.cfg.StateDir, n.id)}
+		}
+		r.Name, r.ID, r.Release, r.Seen = n.cfg.Name, n.id, n.cfg.Release, time.Now().UTC()
+		r.Backends = nil
+		for _, b := range n.served {
+			r.Backends = append(r.Backends, b.spec.Name)
+		}
+		return nil
+	})
+}
+
+// registerBackend describes the backend, or refuses to serve a name that is another's.
+func (n *Node) registerBackend(ctx context.Context, b served) error {
+	info := b.Info()
+	return change(ctx, n.deps.Store, records.BackendKey(b.spec.Name), func(r *records.Backend, exists bool) error {
+		refuse := func(format string, args ...any) error {
+			return &SettingError{Name: "backend", Value: b.spec.String(), Want: fmt.Sprintf(format, args...)}
+		}
+		switch {
+		case exists && r.Kind != info.Kind:
+			return refuse("there is a backend %s of kind %s: choose another name", r.Name, r.Kind)
+		case exists && r.Node != "" && r.Node != n.id:
+			return refuse("backend %s belongs to node %s (ID %s): its fencing class is node, so only processes of that node may serve it; "+
+				"choose another name for this node's backend", r.Name, r.NodeName, r.Node)
+		}
+		can := info.Capabilities
+		*r = records.Backend{
+			Name: b.spec.Name, Kind: info.Kind, Fencing: string(info.Fencing), Reflink: can.CloneWhileOpen, KeepsData: can.KeepsData,
+			Zone: n.cfg.Zone,
+		}
+		switch info.Fencing {
+		case driver.FencingNode, driver.FencingNone:
+			r.Node, r.NodeName = n.id, n.cfg.Name
+		case driver.FencingStore:
+		}
+		return nil
+	})
+}
+
+// reportPool writes how much room the backend has, if that changed notably.
+func (n *Node) reportPool(ctx context.Context, b served) error {
+	c, err := b.Capacity(ctx)
+	if err != nil {
+		return err
+	}
+	return change(ctx, n.deps.Store, records.PoolKey(b.spec.Name), func(p *records.Pool, exists bool) error {
+		if exists && p.TotalBytes == c.TotalBytes && p.Ratio == c.Oversubscription && !notable(p.FreeBytes, c.FreeBytes, c.TotalBytes) {
+			return nil
+		}
+		p.Backend, p.TotalBytes, p.FreeBytes, p.Ratio, p.ReportedAt = b.spec.Name, c.TotalBytes, c.FreeBytes, c.Oversubscription, time.Now().UTC()
+		return nil
+	})
+}
+
+// notable says whether the free room changed by a hundredth of the whole or more: a pool's record is a busy one.
+func notable(was, is, total int64) bool { return math.Abs(float64(was-is)) >= float64(total)/100 }
+
+// poolEvery is how often the room of the backends is asked for.
+const poolEvery = 30 * time.Second
+
+func (n *Node) reportPools(ctx context.Context) {
+	for sleep(ctx, poolEvery) {
+		for _, b := range n.served {
+			if err := n.reportPool(ctx, b); err != nil && ctx.Err() == nil {
+				n.log.WarnContext(ctx, "room of the backend not reported", "backend", b.spec.Name, "error", err)
+			}
+		}
+	}
+}
+
+// cleanEvery is how often what ended operations left on the backends is removed, and lock files of what is gone.
+const cleanEvery = time.Hour
+
+func (n *Node) cleanup(ctx context.Context) {
+	for {
+		for _, b := range n.served {
+			err := b.Cleanup(ctx, func(operation string) bool { return n.ended(ctx, operation) })
+			if err != nil && ctx.Err() == nil && !errors.Is(err, driver.ErrUnsupported) {
+				n.log.WarnContext(ctx, "backend not cleaned up", "backend", b.spec.Name, "error", err)
+			}
+		}
+		if !sleep(ctx, cleanEvery) {
+			return
+		}
+	}
+}
+
+// sleep waits, and says whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
