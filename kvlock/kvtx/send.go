@@ -228,7 +228,7 @@ func (c *committer) lost(g *group) {
 			}
 		}
 		switch {
-		case len(moved) == 0 && m.alone > 0 && m.fn == nil:
+		case len(moved) == 0 && m.fn == nil && (m.alone > 0 || len(g.members) == 1):
 			m.answer(Result{}, &ConflictError{})
 		case len(moved) == 0:
 			m.alone++

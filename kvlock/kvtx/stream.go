@@ -131,7 +131,10 @@ func checkServer(nc *nats.Conn) error {
 	if nc == nil || !nc.IsConnected() {
 		return fmt.Errorf("%w: not connected", ErrServer)
 	}
-	v := nc.ConnectedServerVersion()
+	return checkVersion(nc.ConnectedServerVersion())
+}
+
+func checkVersion(v string) error {
 	got, err := parseVersion(v)
 	if err != nil {
 		return fmt.Errorf("%w: version %q is no version", ErrServer, v)

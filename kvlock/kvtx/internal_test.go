@@ -1,0 +1,137 @@
+package kvtx
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func internalStore(t *testing.T, opts ...Option) *Store {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(10 * time.Second) {
+		t.Fatal("server is not ready")
+	}
+	nc, err := nats.Connect(srv.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Ensure(t.Context(), js, Config{}, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// TestInFlightRefusalIsRetriedThenAConflict: code 10164 is sent again three times with the same revisions, then it is a conflict.
+func TestInFlightRefusalIsRetriedThenAConflict(t *testing.T) {
+	t.Parallel()
+	for _, keys := range [][]string{{"k.a"}, {"k.a", "k.b"}} {
+		var refuse, sent atomic.Int64
+		s := internalStore(t, WithInterceptor(func(ctx context.Context, call Call, next func(context.Context) error) error {
+			if call.Kind == Read {
+				return next(ctx)
+			}
+			sent.Add(1)
+			if refuse.Add(-1) >= 0 {
+				return &apiError{Code: 400, ErrCode: codeInFlight, Description: "wrong last sequence"}
+			}
+			return next(ctx)
+		}))
+		stage := func() *Tx {
+			var tx Tx
+			for _, key := range keys {
+				tx.Put(key, []byte("1"), 0)
+			}
+			return &tx
+		}
+		refuse.Store(maxInFlight + 1)
+		_, err := s.Commit(t.Context(), stage())
+		var conflict *ConflictError
+		if !errors.As(err, &conflict) || len(conflict.Keys) != 0 {
+			t.Errorf("%d keys: Commit = %v, want a conflict that names no key", len(keys), err)
+		}
+		if n := sent.Load(); n != maxInFlight+1 {
+			t.Errorf("%d keys: sent %d times, want %d", len(keys), n, maxInFlight+1)
+		}
+		sent.Store(0)
+		refuse.Store(maxInFlight)
+		if _, err := s.Commit(t.Context(), stage()); err != nil {
+			t.Errorf("%d keys: Commit after %d refusals = %v", len(keys), maxInFlight, err)
+		}
+		if n := sent.Load(); n != maxInFlight+1 {
+			t.Errorf("%d keys: sent %d times, want %d", len(keys), n, maxInFlight+1)
+		}
+	}
+}
+
+func TestServerVersions(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[string]bool{
+		"2.15.2": true, "2.15.3-RC.1": true, "2.16.0": true, "3.0.0": true, "v2.15.2+build": true,
+		"2.15.1": false, "2.12.1": false, "1.99.9": false, "2.15": false, "": false, "dev": false,
+	} {
+		if err := checkVersion(v); (err == nil) != want || err != nil && !errors.Is(err, ErrServer) {
+			t.Errorf("checkVersion(%q) = %v, want fit %v", v, err, want)
+		}
+	}
+}
+
+func TestNewerEntryWins(t *testing.T) {
+	t.Parallel()
+	entry := func(rev Revision, asked, seen uint64) known {
+		return known{Entry: Entry{Key: "k", Revision: rev}, asked: asked, seen: seen}
+	}
+	for _, c := range []struct {
+		name     string
+		a, b     known
+		aIsNewer bool
+	}{
+		{"higher revision", entry(5, 1, 4), entry(4, 3, 5), true},
+		{"lower revision that was asked for before the higher was seen", entry(4, 3, 5), entry(5, 1, 4), false},
+		{"gone after it was seen", entry(0, 5, 6), entry(5, 1, 4), true},
+		{"gone, asked for before the write was seen", entry(0, 3, 6), entry(5, 1, 4), false},
+		{"write that was seen before its key was read as gone", entry(5, 1, 2), entry(0, 3, 4), false},
+		{"same, asked for later", entry(5, 3, 4), entry(5, 1, 2), true},
+	} {
+		if got := c.a.newer(&c.b); got != c.aIsNewer {
+			t.Errorf("%s: newer = %v, want %v", c.name, got, c.aIsNewer)
+		}
+	}
+}
+
+func TestCacheStaysWithinItsLimit(t *testing.T) {
+	t.Parallel()
+	c := newCache(64 << 10)
+	for i := range 10_000 {
+		c.put(known{Entry: Entry{Key: string(rune('a'+i%26)) + time.Duration(i).String(), Value: make([]byte, i%300), Revision: Revision(i + 1)}})
+	}
+	size := 0
+	for _, gen := range []map[string]known{c.young, c.old} {
+		for k, e := range gen {
+			size += len(k) + len(e.Value) + perEntry
+		}
+	}
+	if size > 66<<10 {
+		t.Errorf("cache holds %d bytes, limit 64 KiB", size)
+	}
+}
