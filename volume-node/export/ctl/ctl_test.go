@@ -1,0 +1,76 @@
+package ctl_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/scoria-storage/scoria/volume-node/export"
+	"github.com/scoria-storage/scoria/volume-node/export/ctl"
+)
+
+func TestErrorsCrossTheSocket(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []error{
+		export.ErrFenced, export.ErrConflict, export.ErrInvalid, export.ErrNotFound, export.ErrHoldLost, export.ErrUnavailable,
+		ctl.ErrUnsupported,
+	} {
+		sent := fmt.Errorf("volume v: %w: in words", kind)
+		p, status := ctl.ProblemOf(sent)
+		got := p.Err()
+		if !errors.Is(got, kind) || got.Error() != sent.Error() || status < 400 {
+			t.Errorf("%v arrives as %v with status %d", sent, got, status)
+		}
+	}
+	p, status := ctl.ProblemOf(errors.New("disk on fire"))
+	if err := p.Err(); status != 500 || !strings.Contains(err.Error(), "disk on fire") {
+		t.Errorf("another error arrives as %v with status %d", err, status)
+	}
+	if err := (ctl.Problem{Code: "of a later release", Message: "words"}).Err(); !strings.Contains(err.Error(), "words") {
+		t.Errorf("unknown code: %v", err)
+	}
+}
+
+func TestSocketPathsFitAndStay(t *testing.T) {
+	short, err := ctl.Find("/var/lib/scoria")
+	if err != nil || short.NBD != "/var/lib/scoria/nbd.sock" || short.Control != "/var/lib/scoria/export.ctl" {
+		t.Errorf("short: %+v, %v", short, err)
+	}
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 110))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	one, err := ctl.Find(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := ctl.Find(dir + "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.NBD == two.NBD || one.NBD == one.Control {
+		t.Errorf("sockets are not told apart: %s, %s, %s", one.NBD, one.Control, two.NBD)
+	}
+	for _, p := range []string{one.NBD, one.Control} {
+		if n := len(ctl.NewName(p)); n > 107 {
+			t.Errorf("%s has %d bytes", p, n)
+		}
+	}
+	if err := one.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", "/elsewhere")
+	t.Setenv("TMPDIR", "/elsewhere")
+	if again, err := ctl.Find(dir); err != nil || again != one {
+		t.Errorf("in another environment: %+v, %v, want %+v", again, err, one)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "export.sockets"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ctl.Find(dir); err == nil || !strings.Contains(err.Error(), "export.sockets") {
+		t.Errorf("damaged memory: %v, want an error that names the file", err)
+	}
+}
