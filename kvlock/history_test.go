@@ -204,7 +204,21 @@ func (a *actor) finish(ctx context.Context, owner string, g kvlock.Grant, claims
 // operation, at any time.
 func TestNeverTwoExclusiveHoldersNorAReaderBesideAWriterInAnyHistory(t *testing.T) {
 	t.Parallel()
-	const processes, actorsEach, operations = 3, 5, 12
+	checkHistory(t, 12, func(*natstest.Server) {})
+}
+
+func TestHistoriesHoldOverRestartsOfTheServer(t *testing.T) {
+	t.Parallel()
+	checkHistory(t, 6, func(srv *natstest.Server) {
+		for range 3 {
+			srv.Restart(t)
+		}
+	})
+}
+
+// checkHistory lets several processes live operations at random while the server is disturbed.
+func checkHistory(t *testing.T, operations int, disturb func(srv *natstest.Server)) {
+	const processes, actorsEach = 3, 5
 	s := seed(t)
 	srv := natstest.Start(t)
 	lockers := make([]*kvlock.Locker, processes)
@@ -233,6 +247,7 @@ func TestNeverTwoExclusiveHoldersNorAReaderBesideAWriterInAnyHistory(t *testing.
 			}
 		})
 	}
+	disturb(srv)
 	wg.Wait()
 	stop()
 	watch.Wait()
