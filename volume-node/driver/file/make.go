@@ -211,7 +211,7 @@ func (t task) remove() error {
 	}
 	for _, name := range []string{tempName(t.call.Operation, t.ref.ID), t.ref.ID} {
 		if _, err := t.folder.remove(name); err != nil {
-			return fmt.Errorf("%s: %w", t.ref, err)
+			return fmt.Errorf("%s: %w", t.ref, space(err))
 		}
 	}
 	if err := t.folder.sync(); err != nil {

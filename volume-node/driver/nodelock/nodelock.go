@@ -123,7 +123,7 @@ func (f *Folder) Acquire(ctx context.Context, name string, claim Claim) (*Lock, 
 		}
 		file, held, err := f.try(name)
 		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", name, err)
+			return nil, fmt.Errorf("lock %s: %w", name, space(err))
 		}
 		if held {
 			lock, err := f.settle(file, name, claim)
@@ -158,7 +158,7 @@ func (f *Folder) try(name string) (file *os.File, held bool, err error) {
 		return unix.Openat(int(f.dir.Fd()), name+suffix, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	})
 	if err != nil {
-		return nil, false, space(err)
+		return nil, false, err
 	}
 	file = os.NewFile(uintptr(fd), name+suffix)
 	if err := f.opts.Hook("lock"); err != nil {
@@ -199,7 +199,7 @@ func (f *Folder) settle(file *os.File, name string, claim Claim) (lock *Lock, er
 	want := Record{Seq: have.holder.Seq + 1, Fence: claim.Fence, PID: f.self.pid, Start: f.self.start, Operation: claim.Operation}
 	if !have.holder.same(want) {
 		if err := f.write(file, have, want); err != nil {
-			return nil, fmt.Errorf("lock %s: %w", name, err)
+			return nil, fmt.Errorf("lock %s: %w", name, space(err))
 		}
 	}
 	return &Lock{file: file, name: name, fence: claim.Fence}, nil
@@ -213,7 +213,7 @@ func (f *Folder) write(file *os.File, have state, want Record) error {
 	}
 	if have.empty {
 		if err := writeNew(file, want); err != nil {
-			return space(err)
+			return err
 		}
 		if err := unix.Fdatasync(int(file.Fd())); err != nil {
 			return err
@@ -221,7 +221,7 @@ func (f *Folder) write(file *os.File, have state, want Record) error {
 		return f.dir.Sync()
 	}
 	if err := writeHolder(file, want); err != nil {
-		return space(err)
+		return err
 	}
 	if have.holder.Fence == want.Fence {
 		return nil
@@ -304,7 +304,7 @@ func checkName(name string) error {
 
 func space(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fmt.Errorf("%w: %v", driver.ErrNoSpace, err)
+		return fmt.Errorf("%w: %w", driver.ErrNoSpace, err)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -44,7 +45,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func stopSelf() error { return syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
+// stopSelf stops this process from this very thread, which therefore does not go on for a moment.
+func stopSelf() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.SIGSTOP)
+}
 
 func play(role string) error {
 	rev, err := strconv.ParseUint(os.Getenv(revKey), 10, 64)
@@ -206,19 +212,21 @@ func TestChildKeepsTheLockOfItsDeadParentAndIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	release(t, acquire(t, f, "v1", claim(2, "op-1")))
-	if now, err := lookProcess(found[0].pid); err == nil && now == found[0].process && !isZombie(t, now.pid) {
+	if now, err := lookProcess(found[0].pid); err == nil && now == found[0].process && !awaitEnd(t, now.pid) {
 		t.Errorf("the child %d lives", found[0].pid)
 	}
 }
 
-func isZombie(t *testing.T, pid int) bool {
+// awaitEnd waits for the end of a process that has let its files go; false if it does not end.
+func awaitEnd(t *testing.T, pid int) bool {
 	t.Helper()
+	const milliseconds = 10_000
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return true
 	}
 	defer func() { _ = unix.Close(fd) }()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, milliseconds)
 	return err == nil && n == 1
 }
 

@@ -1,0 +1,90 @@
+package drivertest
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/scoria-storage/scoria/volume-node/driver"
+)
+
+// errFault is a fault that no driver knows.
+var errFault = errors.New("injected fault")
+
+// testFaults lets every call fail at every point, and makes it again.
+func testFaults(t *testing.T, cfg Config) {
+	for _, sc := range scenarios() {
+		for _, fault := range []error{errFault, syscall.ENOSPC} {
+			t.Run(fmt.Sprintf("%s/%v", sc.name, fault), func(t *testing.T) {
+				t.Parallel()
+				n := 1
+				for ; failAt(t, cfg, sc, fault, n); n++ {
+				}
+				if n == 1 {
+					t.Skip("the driver has no points")
+				}
+			})
+		}
+	}
+}
+
+// failAt lets the step fail at its n-th point; false if it has fewer.
+func failAt(t *testing.T, cfg Config, sc scenario, fault error, n int) bool {
+	t.Helper()
+	armed, met, where := false, 0, ""
+	b := openFresh(t, cfg, Env{Hook: func(point string) error {
+		if !armed {
+			return nil
+		}
+		if met++; met != n {
+			return nil
+		}
+		where = point
+		return fault
+	}})
+	b.buildWorld()
+	before := b.want.clone()
+	armed = true
+	err := sc.step.do(t.Context(), b.d, sc.step.with(b.fence()).call())
+	armed = false
+	if met < n {
+		b.expect(sc.name+" without a fault", err, nil)
+		return false
+	}
+	what := fmt.Sprintf("%s with %v at point %d (%s)", sc.name, fault, n, where)
+	if err == nil {
+		// The driver had another way; then the effect must be there.
+		sc.apply(b.want)
+	} else {
+		if !errors.Is(err, fault) {
+			t.Errorf("%s = %v, want an error that says so", what, err)
+		}
+		if fault == syscall.ENOSPC && !errors.Is(err, driver.ErrNoSpace) && !errors.Is(err, driver.ErrUnknown) && where != "done" {
+			t.Errorf("%s = %v, want ErrNoSpace", what, err)
+		}
+		b.checkUndecided(what, err, sc, before, where == "done")
+	}
+	b.must(sc.step)
+	b.want = before
+	sc.apply(b.want)
+	b.verify("made again after " + what)
+	return true
+}
+
+// checkUndecided checks the storage after a step that failed: as before, unless the driver says that it does not know.
+func (b *bench) checkUndecided(what string, err error, sc scenario, before model, maybe bool) {
+	b.t.Helper()
+	b.want = before
+	after := before.clone()
+	sc.apply(after)
+	if o, looking := b.d.Look(b.t.Context(), sc.step.target()); errors.Is(err, driver.ErrUnknown) || maybe {
+		switch content, there := after[sc.step.target()]; {
+		case looking == nil && there && int64(len(content)) == o.Bytes, errors.Is(looking, driver.ErrNotFound) && !there:
+			b.want = after // for a revert, which keeps the size, this is not known
+		}
+		b.verifyList("after " + what)
+		return
+	}
+	b.verify("after " + what)
+}
