@@ -70,6 +70,9 @@ func (e *Executor) drive(ctx context.Context, log Log, def runner, input any) (S
 func (d *drive) load(input any) error {
 	head := d.log.Head()
 	if len(head.Record) == 0 {
+		if d.def == nil {
+			return fmt.Errorf("%w: nothing of it was journalled, and its input is not known here", ErrParked)
+		}
 		rec, err := newRecord(d.def, input)
 		if err != nil {
 			return err

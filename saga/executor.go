@@ -115,7 +115,7 @@ func Exec[S any](ctx context.Context, e *Executor, def Definition[S], id ID, inp
 		if err := e.begin(ctx, id, t, input); err != nil {
 			return Status{}, err
 		}
-		return e.goOn(ctx, id, t)
+		return e.goOn(ctx, id, t, input)
 	})
 	return result[S](id, st, err)
 }
@@ -141,8 +141,9 @@ func (e *Executor) begin(ctx context.Context, id ID, def runner, input any) erro
 	return nil
 }
 
-// goOn takes a run over and drives it, unless it ended or is stuck.
-func (e *Executor) goOn(ctx context.Context, id ID, def runner) (Status, error) {
+// goOn takes a run over and drives it, unless it ended or is stuck. The input is for a run of which nothing was
+// journalled.
+func (e *Executor) goOn(ctx context.Context, id ID, def runner, input any) (Status, error) {
 	log, err := e.journal.TakeOver(ctx, id)
 	if errors.Is(err, ErrEnded) || errors.Is(err, ErrStuck) {
 		return e.Inspect(ctx, id)
@@ -150,7 +151,7 @@ func (e *Executor) goOn(ctx context.Context, id ID, def runner) (Status, error) 
 	if err != nil {
 		return Status{}, err
 	}
-	return e.drive(ctx, log, def, nil)
+	return e.drive(ctx, log, def, input)
 }
 
 func result[S any](id ID, st Status, err error) (Result[S], error) {
@@ -199,13 +200,13 @@ func (e *Executor) Run(ctx context.Context, log Log, name string, version int, i
 }
 
 // Resume goes on with a run that is under way or stuck; who is the person that asks. A run that ended only tells
-// its status.
+// its status. ErrParked, too, if nothing of the run was journalled: only a caller with its input can begin it.
 func (e *Executor) Resume(ctx context.Context, id ID, who string) (Status, error) {
 	return e.fly(ctx, id, func() (Status, error) {
 		if err := e.journal.Resume(ctx, id, who, Resumed); err != nil && !errors.Is(err, ErrNotStuck) && !errors.Is(err, ErrEnded) {
 			return Status{}, err
 		}
-		return e.goOn(ctx, id, nil)
+		return e.goOn(ctx, id, nil, nil)
 	})
 }
 
@@ -255,7 +256,7 @@ func (e *Executor) Replay(ctx context.Context, id ID, step, who string) (Status,
 		if err != nil {
 			return st, err
 		}
-		return e.goOn(ctx, id, def)
+		return e.goOn(ctx, id, def, nil)
 	})
 }
 

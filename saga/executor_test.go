@@ -132,6 +132,23 @@ func TestExecIsIdempotentByID(t *testing.T) {
 	b.wantCalls("do a")
 }
 
+func TestRunOfWhichNothingWasJournalledNeedsItsInput(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	def := define(b.step("a"))
+	saga.MustRegister(&b.reg, def)
+	if err := b.journal.Begin(t.Context(), "op-1", saga.Entry{Phase: saga.Pending}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.executor().Resume(t.Context(), "op-1", "ann"); !errors.Is(err, saga.ErrParked) {
+		t.Errorf("Resume = %v, want ErrParked", err)
+	}
+	res, err := saga.Exec(t.Context(), b.executor(), def, "op-1", state{Names: []string{"x"}})
+	if err != nil || strings.Join(res.State.Names, " ") != "x a" {
+		t.Errorf("Exec = %v, %v; want the input's state and a", res.State.Names, err)
+	}
+}
+
 func TestConcurrentExecOfOneIDRunsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
