@@ -1,7 +1,8 @@
 // Package sagatest tests sagas and journals.
 //
 // [Exhaust] meets every step of an operation with every fault and looks at what is left in the world.
-// [Conformance] is the suite that every [saga.Journal] passes.
+// [Conformance] is the suite that every [saga.Journal] passes. [Versions] finds a definition that changed without a
+// new number.
 //
 // # Nouns
 //
