@@ -1,0 +1,58 @@
+# Scoria. `make help` lists the targets.
+SHELL       := /bin/bash
+GO          ?= go
+BIN         := bin/scoria
+TOOLS       := bin/tools
+GOLANGCI    := $(TOOLS)/golangci-lint
+GOLANGCI_V  := v2.15.0
+GOVULN      := $(TOOLS)/govulncheck
+GOVULN_V    := latest
+RELEASE     ?= 0.1.0
+LDFLAGS     := -s -w -X github.com/scoria-storage/scoria/internal/cli.Release=$(RELEASE)
+DEBIAN      := qemu-utils libnbd-bin fuse3 xfsprogs e2fsprogs python3-openstackclient python3-cinderclient
+# The race detector makes everything several times slower: each package gets this long.
+TIMEOUT     ?= 10m
+
+.PHONY: help build run deps test check lint race vuln long bench clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/scoria, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+
+run: build ## build and start everything, with its data under ./data
+	@$(BIN) up --data ./data
+
+deps: ## install what the tests need from Debian (as root, or by sudo)
+	@.ci/deps $(DEBIAN)
+
+test: deps build ## all tests
+	$(GO) test -timeout $(TIMEOUT) ./...
+
+check: lint race vuln ## lint, race detector, import directions, known vulnerabilities
+
+lint: $(GOLANGCI)
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'gofmt would change these files'; exit 1; }
+	$(GO) vet ./...
+	$(GOLANGCI) run --timeout 15m ./...
+	$(GO) test -run 'TestImport' ./...
+
+race: deps build
+	$(GO) test -race -short -timeout 20m ./...
+
+vuln:
+	@.ci/vuln $(GOVULN) $(GOVULN_V)
+
+long: deps build ## hours of random histories; prints its seeds (SCORIA_LONG=6h make long)
+	SCORIA_LONG=$${SCORIA_LONG:-1h} $(GO) test -count=1 -timeout 0 -v -run 'Long' ./integration/...
+
+bench: build ## the figures of the README
+	$(BIN) bench api
+	$(BIN) bench data
+
+clean: ## remove what was built
+	rm -rf bin
+
+$(GOLANGCI):
+	GOBIN=$(abspath $(TOOLS)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_V)

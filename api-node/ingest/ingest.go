@@ -1,0 +1,217 @@
+// Package ingest takes operations that programs submit as messages, and answers their questions.
+//
+// Nouns: an envelope carries a request; a reply accepts or refuses it. Both are in package messages.
+//
+// Invariants:
+//   - A message takes the same way as an HTTP request: one admission, the same checks and the same errors.
+//   - Each message gets one reply; a message that cannot be read gets one that says why, and changes nothing.
+//   - A message older than half of the idempotency window is refused: its operation may have been forgotten, and it
+//     would run twice.
+//
+// It does not retry: the client sends again under the same operation ID.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/scoria-storage/scoria/api-node/admit"
+	"github.com/scoria-storage/scoria/api-node/view"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+)
+
+// Submitter admits operations.
+type Submitter interface {
+	Submit(ctx context.Context, s admit.Submission) (admit.Accepted, error)
+}
+
+// Reader tells how operations stand.
+type Reader interface {
+	Wait(ctx context.Context, rev kvtx.Revision) error
+	Operation(id block.OperationID) (*view.Operation, bool)
+	WaitEnded(ctx context.Context, id block.OperationID) (*view.Operation, error)
+}
+
+// Config of the ingest.
+type Config struct {
+	// Window is how long ended operations are remembered: the idempotency window.
+	Window time.Duration
+	// InFlight bounds the messages that are worked on at the same time; more are refused as unavailable. 0: 1024.
+	InFlight int
+}
+
+// maxClockLead is how far a client's clock may be ahead.
+const maxClockLead = 5 * time.Minute
+
+// Ingest serves one API node.
+type Ingest struct {
+	cfg    Config
+	admit  Submitter
+	reader Reader
+	log    *slog.Logger
+	slots  chan struct{}
+	work   sync.WaitGroup
+}
+
+// New makes an Ingest.
+func New(cfg Config, submitter Submitter, reader Reader, log *slog.Logger) *Ingest {
+	if cfg.InFlight <= 0 {
+		cfg.InFlight = 1024
+	}
+	return &Ingest{cfg: cfg, admit: submitter, reader: reader, log: log, slots: make(chan struct{}, cfg.InFlight)}
+}
+
+// Run serves until the context ends, and returns when every message that was taken is answered.
+func (i *Ingest) Run(ctx context.Context, nc *nats.Conn, ready func()) error {
+	serve := func(subject string, answer func(context.Context, *nats.Msg) messages.Reply) (*nats.Subscription, error) {
+		return nc.QueueSubscribe(subject, messages.QueueGroup, func(msg *nats.Msg) { i.take(ctx, msg, answer) })
+	}
+	submits, err := serve(messages.SubmitAll, i.submit)
+	if err != nil {
+		return err
+	}
+	questions, err := serve(messages.GetAll, i.get)
+	if err != nil {
+		return errors.Join(err, submits.Unsubscribe())
+	}
+	if err := nc.Flush(); err != nil {
+		return err
+	}
+	ready()
+	<-ctx.Done()
+	err = errors.Join(submits.Unsubscribe(), questions.Unsubscribe())
+	i.work.Wait()
+	return err
+}
+
+// take works on a message in a goroutine of its own, so that those that wait for the same commit wait together.
+func (i *Ingest) take(ctx context.Context, msg *nats.Msg, answer func(context.Context, *nats.Msg) messages.Reply) {
+	if msg.Reply == "" {
+		return // nobody would learn the outcome
+	}
+	select {
+	case i.slots <- struct{}{}:
+	default:
+		i.reply(msg, refusal(messages.Errorf(messages.CodeUnavailable, "this node works on %d messages already; nothing was changed, send it again", cap(i.slots))))
+		return
+	}
+	i.work.Add(1)
+	go func() {
+		defer func() { <-i.slots; i.work.Done() }()
+		i.reply(msg, answer(ctx, msg))
+	}()
+}
+
+func (i *Ingest) reply(msg *nats.Msg, r messages.Reply) {
+	r.V = messages.EnvelopeVersion
+	if err := msg.Respond(messages.Encode(r)); err != nil {
+		i.log.Warn("reply not sent", "subject", msg.Subject, "error", err)
+	}
+}
+
+func refusal(err error) messages.Reply { return messages.Reply{Error: messages.AsError(err)} }
+
+func (i *Ingest) submit(ctx context.Context, msg *nats.Msg) messages.Reply {
+	s, err := i.submission(msg)
+	if err != nil {
+		return refusal(err)
+	}
+	accepted, err := i.admit.Submit(ctx, s)
+	if err != nil {
+		return refusal(err)
+	}
+	if err := i.reader.Wait(ctx, accepted.Revision); err != nil { // accepted all the same: the reply says what is known
+		i.log.WarnContext(ctx, "read side is behind", "operation", accepted.Operation, "error", err)
+	}
+	if op, ok := i.reader.Operation(accepted.Operation); ok {
+		return messages.Reply{Operation: &op.Operation}
+	}
+	return messages.Reply{Operation: &messages.Operation{
+		ID: accepted.Operation, Kind: s.Request.Kind(), Project: s.Caller.Project, User: s.Caller.User, Resource: accepted.Resource, Phase: "granted",
+	}}
+}
+
+func (i *Ingest) submission(msg *nats.Msg) (admit.Submission, error) {
+	project, kind, err := messages.ParseSubmit(msg.Subject)
+	if err != nil {
+		return admit.Submission{}, err
+	}
+	var env messages.Envelope
+	if err := messages.Decode(msg.Data, &env); err != nil {
+		return admit.Submission{}, err
+	}
+	if err := i.checkEnvelope(&env); err != nil {
+		return admit.Submission{}, err
+	}
+	req, err := messages.DecodeRequest(kind, max(env.RequestVersion, 1), env.Request)
+	if err != nil {
+		return admit.Submission{}, err
+	}
+	return admit.Submission{
+		Caller:    admit.Caller{Project: project, User: env.User, RequestID: env.RequestID},
+		Operation: env.Operation, OnConflict: env.OnConflict, Request: req,
+	}, nil
+}
+
+func (i *Ingest) checkEnvelope(env *messages.Envelope) error {
+	if env.V != messages.EnvelopeVersion {
+		return messages.Errorf(messages.CodeUnsupported, "the envelope has version %d, this node reads version %d", env.V, messages.EnvelopeVersion)
+	}
+	if env.Operation != "" && !block.IsUUID(string(env.Operation)) {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "operation", Message: "the operation ID is not a UUID in lower-case canonical form"}
+	}
+	if env.Sent.IsZero() {
+		return nil
+	}
+	age := time.Since(env.Sent)
+	if limit := i.cfg.Window / 2; age > limit {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "sent", Message: "the message is " + age.Round(time.Second).String() +
+			" old; one older than " + limit.String() + " is refused, because its operation may have run and been forgotten"}
+	}
+	if age < -maxClockLead {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "sent", Message: "the message was sent in the future: the clock of the client is ahead by " + (-age).Round(time.Second).String()}
+	}
+	return nil
+}
+
+func (i *Ingest) get(ctx context.Context, msg *nats.Msg) messages.Reply {
+	project, err := messages.ParseGet(msg.Subject)
+	if err != nil {
+		return refusal(err)
+	}
+	var q messages.Query
+	if err := messages.Decode(msg.Data, &q); err != nil {
+		return refusal(err)
+	}
+	op, err := i.find(ctx, project, q)
+	if err != nil {
+		return refusal(err)
+	}
+	return messages.Reply{Operation: &op.Operation}
+}
+
+func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*view.Operation, error) {
+	op, ok := i.reader.Operation(q.Operation)
+	if !ok || op.Project != project {
+		return nil, messages.Errorf(messages.CodeNotFound, "Operation %s could not be found.", q.Operation)
+	}
+	if q.Wait <= 0 || op.Ended {
+		return op, nil
+	}
+	wait, cancel := context.WithTimeout(ctx, min(q.Wait, messages.MaxWait))
+	defer cancel()
+	if ended, err := i.reader.WaitEnded(wait, q.Operation); err == nil {
+		return ended, nil
+	}
+	if now, ok := i.reader.Operation(q.Operation); ok {
+		return now, nil
+	}
+	return op, nil
+}

@@ -1,0 +1,128 @@
+// Package assembly puts processes together: `scoria up`, an API node, a volume node. Tests boot the same ones.
+//
+// Nouns: an assembly is one process with its settings; its data directory holds everything that must outlive it.
+//
+// Invariants:
+//   - An assembly says that it is ready only when all of its parts are.
+//   - Run returns when every part has ended: intake first, the store after its users, the server last.
+//   - One process uses a data directory at a time; one of a newer format is left alone.
+//
+// It parses no flags: that is internal/cli.
+package assembly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvlockprom"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+)
+
+// SettingError is a setting that is wrong.
+type SettingError struct {
+	Name, Value, Want string
+}
+
+// Error names the setting, its value and what is wanted.
+func (e *SettingError) Error() string {
+	return fmt.Sprintf("setting %s: value %q: %s", e.Name, e.Value, e.Want)
+}
+
+// Common is what all assemblies have.
+type Common struct {
+	// Log is where the process logs; nil: nowhere.
+	Log *slog.Logger
+	// Ready is told once, when the process is ready: the URL of its /readyz without the path.
+	Ready func(url string)
+	// Release is the version of the program.
+	Release string
+}
+
+func (c *Common) fill() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Ready == nil {
+		c.Ready = func(string) {}
+	}
+	if c.Release == "" {
+		c.Release = "unknown"
+	}
+}
+
+// natsOptions make a connection that never gives up.
+func natsOptions(name string, log *slog.Logger) []nats.Option {
+	return []nats.Option{
+		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(200 * time.Millisecond), nats.RetryOnFailedConnect(false),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("connection to NATS lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("connection to NATS is back", "server", c.ConnectedServerName()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Warn("NATS says", "subject", subject, "error", err)
+		}),
+	}
+}
+
+// dial connects to the servers of the URL.
+func dial(url, name string, log *slog.Logger) (*nats.Conn, error) {
+	nc, err := nats.Connect(url, natsOptions(name, log)...)
+	if err != nil {
+		return nil, fmt.Errorf("setting nats: value %q: %w: is the server running, and is this its address?", url, err)
+	}
+	return nc, nil
+}
+
+// open makes or verifies the stream, and the lock library on it.
+func open(ctx context.Context, nc *nats.Conn, replicas int, reg prometheus.Registerer, log *slog.Logger) (*kvtx.Store, *kvlock.Locker, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := kvtx.Ensure(ctx, js, kvtx.Config{Replicas: replicas}, kvtx.WithLogger(log))
+	if err != nil {
+		if errors.Is(err, kvtx.ErrStream) {
+			return nil, nil, fmt.Errorf("%w; Scoria does not change a stream that is there: set it back, or use another NATS account", err)
+		}
+		return nil, nil, err
+	}
+	info, err := store.Stream().Info(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	era, err := kvlock.EraOf(info.Config.Metadata)
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	metrics := kvlockprom.New()
+	reg.MustRegister(metrics)
+	return store, kvlock.New(store, kvlock.WithEra(era), kvlock.WithLogger(log), kvlock.WithObserver(metrics)), nil
+}
+
+// closeAll closes what was opened, last first.
+func closeAll(closers []io.Closer) error {
+	var errs []error
+	for i := len(closers) - 1; i >= 0; i-- {
+		errs = append(errs, closers[i].Close())
+	}
+	return errors.Join(errs...)
+}
+
+type closerFunc func() error
+
+func (f closerFunc) Close() error { return f() }

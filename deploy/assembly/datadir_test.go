@@ -1,0 +1,51 @@
+package assembly
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDataDirIsUsedByOneProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, err := openDataDir(dir, "1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openDataDir(dir, "1.0"); err == nil || !strings.Contains(err.Error(), "another `scoria up` uses it") {
+		t.Errorf("second open = %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openDataDir(dir, "1.0")
+	if err != nil {
+		t.Fatalf("open again: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDataDirOfANewerReleaseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"format":2,"release":"9.0"}`: "release 9.0 made it",
+		`{"other":true}`:               "not a data directory",
+		`x`:                            "not a data directory",
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, marker)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openDataDir(dir, "1.0"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q in it", text, err, want)
+		}
+		if after, _ := os.ReadFile(path); string(after) != text {
+			t.Errorf("%s was changed to %s", text, after)
+		}
+	}
+}

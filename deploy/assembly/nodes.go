@@ -1,0 +1,224 @@
+package assembly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	apinode "github.com/scoria-storage/scoria/api-node"
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagaprom"
+	volumenode "github.com/scoria-storage/scoria/volume-node"
+	"github.com/scoria-storage/scoria/volume-node/driver"
+	"github.com/scoria-storage/scoria/volume-node/operations"
+)
+
+// IsSetting reports whether the error is about a setting that is wrong.
+func IsSetting(err error) bool {
+	if _, ok := errors.AsType[*SettingError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*volumenode.SettingError](err)
+	return ok
+}
+
+// VolumeConfig is what an assembly with a volume node has.
+type VolumeConfig struct {
+	// Name of the node; empty: the name of the host.
+	Name string
+	// State is the node's state directory.
+	State string
+	// Backends are texts such as local=file:path=DIR.
+	Backends []string
+	// Metrics is HOST:PORT.
+	Metrics string
+	Workers int
+	Lease   time.Duration
+}
+
+// node makes the configuration of package volumenode.
+func (v *VolumeConfig) node(release string) (volumenode.Config, error) {
+	name := v.Name
+	if name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return volumenode.Config{}, err
+		}
+		if name, _, _ = strings.Cut(host, "."); block.CheckToken(name) != nil {
+			return volumenode.Config{}, &SettingError{"name", "", fmt.Sprintf("the name of this host, %q, cannot be a node's name: give one of letters, digits, _ and -", host)}
+		}
+	}
+	cfg := volumenode.Config{Name: name, StateDir: v.State, Workers: v.Workers, Lease: v.Lease, Release: release}
+	for _, text := range v.Backends {
+		spec, err := driver.ParseSpec(text)
+		if err != nil {
+			return cfg, &SettingError{"backend", text, err.Error()}
+		}
+		cfg.Backends = append(cfg.Backends, spec)
+	}
+	return cfg, cfg.Validate()
+}
+
+// newVolumeNode makes the node with its metrics.
+func newVolumeNode(ctx context.Context, cfg volumenode.Config, store *kvtx.Store, locks *kvlock.Locker, reg prometheus.Registerer, c Common) (*volumenode.Node, error) {
+	sagas := sagaprom.New(operations.Registry(operations.Env{}).Shapes())
+	reg.MustRegister(sagas)
+	node, err := volumenode.New(ctx, cfg, volumenode.Deps{Store: store, Locks: locks, Log: c.Log, Saga: []saga.Option{saga.WithObserver(sagas.Observe)}})
+	if err != nil {
+		return nil, err
+	}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "scoria_volumenode_operations_running", Help: "Operations that this process runs at the moment.",
+	}, func() float64 { return float64(node.Running()) }))
+	return node, nil
+}
+
+// APINodeConfig is the configuration of a process that is an API node.
+type APINodeConfig struct {
+	Common
+	// NATS is the URL of the servers.
+	NATS string
+	// Listen and Metrics are HOST:PORT.
+	Listen, Metrics string
+	Limits          records.Limits
+	// Replicas of the stream, if this node makes it.
+	Replicas int
+}
+
+// APINode runs an API node until ctx ends.
+func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
+	cfg.fill()
+	if err := checkListen("listen", cfg.Listen); err != nil {
+		return err
+	}
+	registry := newRegistry(cfg.Release)
+	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria api-node", registry, cfg.Common)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	var node *apinode.Node
+	m, err := serveMetrics(cfg.Metrics, registry, func() error { return node.Ready() })
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	node, err = apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release}, p.nc, p.store, p.locks, registry, cfg.Log)
+	if err != nil {
+		return err
+	}
+	stop := whenClosed(ctx, node.Started(), func() { cfg.Ready(node.URL()) })
+	defer stop()
+	return node.Run(ctx)
+}
+
+// VolumeNodeConfig is the configuration of a process that is a volume node.
+type VolumeNodeConfig struct {
+	Common
+	// NATS is the URL of the servers.
+	NATS   string
+	Volume VolumeConfig
+	// Replicas of the stream, if this node makes it.
+	Replicas int
+}
+
+// VolumeNode runs a volume node until ctx ends.
+func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
+	cfg.fill()
+	nodeCfg, err := cfg.Volume.node(cfg.Release)
+	if err != nil {
+		return err
+	}
+	registry := newRegistry(cfg.Release)
+	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria volume-node "+nodeCfg.Name, registry, cfg.Common)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	readiness := newReadiness("the volume node is starting")
+	m, err := serveMetrics(cfg.Volume.Metrics, registry, readiness.get)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	node, err := newVolumeNode(ctx, nodeCfg, p.store, p.locks, registry, cfg.Common)
+	if err != nil {
+		return err
+	}
+	stop := whenClosed(ctx, node.Ready(), func() {
+		readiness.set("")
+		cfg.Ready(m.URL())
+	})
+	defer stop()
+	err = node.Run(ctx)
+	readiness.set("the volume node is ending")
+	return err
+}
+
+// part is the connection and what stands on it.
+type part struct {
+	nc    *nats.Conn
+	store *kvtx.Store
+	locks *kvlock.Locker
+}
+
+func connect(ctx context.Context, url string, replicas int, name string, reg prometheus.Registerer, c Common) (*part, error) {
+	if url == "" {
+		return nil, &SettingError{"nats", "", "want the URL of the NATS servers, such as nats://127.0.0.1:4222"}
+	}
+	if replicas != 0 && replicas != 1 && replicas != 3 && replicas != 5 {
+		return nil, &SettingError{"replicas", fmt.Sprint(replicas), "want 1, 3 or 5 copies"}
+	}
+	nc, err := dial(url, name, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	store, locks, err := open(ctx, nc, replicas, reg, c.Log)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return &part{nc, store, locks}, nil
+}
+
+func (p *part) close() error {
+	err := p.store.Close()
+	p.nc.Close()
+	return err
+}
+
+func checkListen(name, addr string) error {
+	if addr == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return &SettingError{name, addr, "want HOST:PORT"}
+	}
+	return nil
+}
+
+// whenClosed calls do once ch is closed, unless ctx or the returned stop come first. stop waits.
+func whenClosed(ctx context.Context, ch <-chan struct{}, do func()) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ch:
+			do()
+		case <-ctx.Done():
+		}
+	}()
+	return func() { cancel(); <-done }
+}

@@ -1,0 +1,162 @@
+package assembly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	apinode "github.com/scoria-storage/scoria/api-node"
+	"github.com/scoria-storage/scoria/deploy/embednats"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/records"
+	volumenode "github.com/scoria-storage/scoria/volume-node"
+)
+
+// DefaultNATSListen is where the embedded NATS server listens.
+const DefaultNATSListen = "127.0.0.1:4222"
+
+// Names in the data directory.
+const (
+	natsDir  = "nats"
+	stateDir = "node"
+	// VolumesDir is the folder of the file backend that `up` has where none is named.
+	VolumesDir = "volumes"
+)
+
+// UpConfig is the configuration of everything in one process.
+type UpConfig struct {
+	Common
+	// Data is the directory that everything is kept in.
+	Data string
+	// Listen is HOST:PORT of HTTP, NATSListen of NATS; an empty NATSListen: NATS is for this process only.
+	Listen, NATSListen string
+	Limits             records.Limits
+	// Volume is the volume node; its State and its Backends may be empty.
+	Volume VolumeConfig
+	// Inside is told what runs, once it is ready, by programs that have the assembly in their own process.
+	Inside func(Running)
+}
+
+// Running is what an assembly offers to the program around it.
+type Running struct {
+	URL   string
+	Store *kvtx.Store
+	Conn  *nats.Conn
+}
+
+func (c *UpConfig) node(d *dataDir) (volumenode.Config, error) {
+	v := c.Volume
+	if v.State == "" {
+		v.State = d.sub(stateDir)
+	}
+	if len(v.Backends) == 0 {
+		v.Backends = []string{"local=file:path=" + d.sub(VolumesDir)}
+	}
+	cfg, err := v.node(c.Release)
+	cfg.EndExports = true
+	return cfg, err
+}
+
+// Up runs everything until ctx ends.
+func Up(ctx context.Context, cfg UpConfig) (err error) {
+	cfg.fill()
+	if cfg.Data == "" {
+		return &SettingError{"data", "", "want a directory that everything is kept in"}
+	}
+	for name, addr := range map[string]string{"listen": cfg.Listen, "nats-listen": cfg.NATSListen, "metrics": cfg.Volume.Metrics} {
+		if err := checkListen(name, addr); err != nil {
+			return err
+		}
+	}
+	d, err := openDataDir(cfg.Data, cfg.Release)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	nodeCfg, err := cfg.node(d)
+	if err != nil {
+		return err
+	}
+	srv, err := startNATS(ctx, d, nodeCfg.Name, &cfg)
+	if err != nil {
+		return err
+	}
+	defer srv.Shutdown()
+	return runAll(ctx, srv, nodeCfg, &cfg)
+}
+
+func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*embednats.Server, error) {
+	srv, err := embednats.Start(ctx, embednats.Config{Dir: d.sub(natsDir), Listen: cfg.NATSListen, Name: name}, cfg.Log)
+	if errors.Is(err, embednats.ErrInUse) {
+		return nil, fmt.Errorf("NATS: another process listens on %s; end it, or give another address with --nats-listen", cfg.NATSListen)
+	}
+	if err != nil {
+		return nil, diskError(err)
+	}
+	return srv, nil
+}
+
+// runAll runs both nodes on one connection and one store: their commits are made together.
+func runAll(ctx context.Context, srv *embednats.Server, nodeCfg volumenode.Config, cfg *UpConfig) (err error) {
+	nc, err := srv.Connect(natsOptions("scoria up", cfg.Log)...)
+	if err != nil {
+		return fmt.Errorf("connect to the embedded NATS server: %w", err)
+	}
+	defer nc.Close()
+	registry := newRegistry(cfg.Release)
+	store, locks, err := open(ctx, nc, 1, registry, cfg.Log)
+	if err != nil {
+		return diskError(err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	var api *apinode.Node
+	readiness := newReadiness("the nodes are starting")
+	m, err := serveMetrics(cfg.Volume.Metrics, registry, readiness.get)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	api, err = apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release, NotReady: readiness.get}, nc, store, locks, registry, cfg.Log)
+	if err != nil {
+		return err
+	}
+	volume, err := newVolumeNode(ctx, nodeCfg, store, locks, registry, cfg.Common)
+	if err != nil {
+		return errors.Join(err, api.Close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := whenClosed(ctx, both(ctx, api.Started(), volume.Ready()), func() {
+		readiness.set("")
+		cfg.Ready(api.URL())
+		if cfg.Inside != nil {
+			cfg.Inside(Running{URL: api.URL(), Store: store, Conn: nc})
+		}
+	})
+	defer stop()
+	var parts sync.WaitGroup
+	var errs [2]error
+	parts.Go(func() { errs[0] = api.Run(ctx); cancel() })
+	parts.Go(func() { errs[1] = volume.Run(ctx); cancel() })
+	parts.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// both is closed when both are, or not at all if ctx ends before.
+func both(ctx context.Context, a, b <-chan struct{}) <-chan struct{} {
+	all := make(chan struct{})
+	go func() {
+		for _, ch := range []<-chan struct{}{a, b} {
+			select {
+			case <-ch:
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(all)
+	}()
+	return all
+}

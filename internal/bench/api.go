@@ -1,0 +1,174 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Length says how long each row is measured.
+type Length struct{ Warm, Row, Floor time.Duration }
+
+// DefaultLength is long enough for figures that repeat within some percent on a quiet machine.
+var DefaultLength = Length{Warm: time.Second, Row: 4 * time.Second, Floor: 2 * time.Second}
+
+const (
+	oneGiB = `{"volume":{"size":1,"name":"bench"}}`
+	// createCommits is how many commits a create takes: submit, take over, reserve, end.
+	createCommits = 4
+	listed        = 1000
+)
+
+var clients = []int{1, 16, 64}
+
+// API measures the control plane.
+func API(ctx context.Context, t Target, l Length, progress func(string)) ([]Row, error) {
+	b := &apiBench{target: t, length: l, call: newCaller(t.Endpoint, 64), floors: newFloors(t.Store, l.Floor), progress: progress}
+	for _, part := range []func(context.Context) error{b.bare, b.lists, b.accepts, b.ends} {
+		if err := part(ctx); err != nil {
+			return b.rows, err
+		}
+	}
+	return b.rows, nil
+}
+
+type apiBench struct {
+	target   Target
+	length   Length
+	call     *caller
+	floors   *floors
+	progress func(string)
+	rows     []Row
+}
+
+func (b *apiBench) bare(ctx context.Context) error {
+	if b.floors == nil {
+		return nil
+	}
+	b.progress("bare batches")
+	for _, n := range []int{4, 64} {
+		r, err := b.floors.batch(ctx, n)
+		if err != nil {
+			return err
+		}
+		r.Floor = r.Ops
+		b.rows = append(b.rows, r)
+	}
+	r, err := b.floors.update(ctx)
+	r.Floor = r.Ops
+	b.rows = append(b.rows, r)
+	return err
+}
+
+// lists measures reads with 1,000 volumes there.
+func (b *apiBench) lists(ctx context.Context) error {
+	b.progress("list and get")
+	ids, err := b.fill(ctx)
+	if err != nil {
+		return err
+	}
+	list := func(ctx context.Context, _ int) error {
+		_, _, err := b.call.do(ctx, http.MethodGet, "/v3/"+project+"/volumes/detail?limit=1000", nil)
+		return err
+	}
+	r, err := load(ctx, "list-detail-1000", 1, b.length.Warm, b.length.Row, list)
+	if err != nil {
+		return err
+	}
+	b.rows = append(b.rows, r)
+	next := 0
+	get := func(ctx context.Context, _ int) error {
+		next++
+		_, _, err := b.call.do(ctx, http.MethodGet, "/v3/"+project+"/volumes/"+ids[next%len(ids)], nil)
+		return err
+	}
+	r, err = load(ctx, "get-by-id", 1, b.length.Warm, b.length.Row, get)
+	b.rows = append(b.rows, r)
+	return err
+}
+
+func (b *apiBench) fill(ctx context.Context) ([]string, error) {
+	ids := make([]string, listed)
+	errs := make(chan error, 32)
+	for w := range cap(errs) {
+		go func() {
+			for i := w; i < listed; i += cap(errs) {
+				id, _, err := b.call.create(ctx, oneGiB)
+				if err != nil {
+					errs <- err
+					return
+				}
+				ids[i] = id
+			}
+			errs <- nil
+		}()
+	}
+	var first error
+	for range cap(errs) {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+		}
+	}
+	if first != nil {
+		return nil, first
+	}
+	return ids, b.call.drained(ctx)
+}
+
+func (b *apiBench) accepts(ctx context.Context) error {
+	return b.creates(ctx, "create-accept", func(ctx context.Context, _ int) error {
+		_, _, err := b.call.create(ctx, oneGiB)
+		return err
+	})
+}
+
+func (b *apiBench) ends(ctx context.Context) error {
+	return b.creates(ctx, "create-ended", func(ctx context.Context, _ int) error {
+		_, operation, err := b.call.create(ctx, oneGiB)
+		if err != nil {
+			return err
+		}
+		return b.call.ended(ctx, operation)
+	})
+}
+
+// creates measures work that creates a volume, at each number of clients. What one operation writes is what the stream
+// grew by while they worked, divided by the operations: where the volume node works on earlier ones at the same time, its
+// messages count too.
+func (b *apiBench) creates(ctx context.Context, name string, work func(context.Context, int) error) error {
+	for _, n := range clients {
+		b.progress(fmt.Sprintf("%s at %d clients", name, n))
+		var done counter
+		before, err := sequence(ctx, b.target.Store)
+		if err != nil {
+			return err
+		}
+		r, err := load(ctx, name, n, b.length.Warm, b.length.Row, func(ctx context.Context, w int) error {
+			err := work(ctx, w)
+			if err == nil {
+				done.Add(1)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		after, err := sequence(ctx, b.target.Store)
+		if err != nil {
+			return err
+		}
+		if err := b.call.drained(ctx); err != nil {
+			return err
+		}
+		messages := float64(after-before) / float64(max(done.Load(), 1))
+		if err := b.floors.under(ctx, &r, messages, createCommits); err != nil {
+			return err
+		}
+		b.rows = append(b.rows, r)
+	}
+	return nil
+}
+
+type counter = atomic.Int64

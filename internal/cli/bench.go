@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"github.com/scoria-storage/scoria/deploy/assembly"
+	"github.com/scoria-storage/scoria/internal/bench"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+type benchFlags struct {
+	endpoint, nats, dir, output string
+	length                      time.Duration
+}
+
+func benchCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "bench", Short: "Measure, and print the figures with the machine"}
+	cmd.AddCommand(
+		benchCase("api", "Accept and end creates, list, get; null backend", benchAPI),
+		benchCase("data", "Clone 10 GiB from a snapshot; --dir on XFS with reflink or btrfs", benchData))
+	return cmd
+}
+
+func benchCase(name, short string, run func(context.Context, *benchFlags, bench.Length, func(string)) ([]bench.Row, error)) *cobra.Command {
+	var b benchFlags
+	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
+	flags := cmd.Flags()
+	flags.StringVar(&b.endpoint, "endpoint", "", "measure this API node; default: a stack of its own in a temporary directory")
+	flags.StringVar(&b.nats, "nats", "", "with --endpoint: URL of its NATS server, for the floors")
+	flags.StringVar(&b.dir, "dir", "", "directory of the stack of its own, or of the file backend of the endpoint; default: a temporary one")
+	flags.StringVarP(&b.output, "output", "o", formatTable, "table or json")
+	flags.DurationVar(&b.length, "length", bench.DefaultLength.Row, "how long each row is measured")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		p, err := newPrinter(cmd)
+		if err != nil {
+			return err
+		}
+		if b.length < 100*time.Millisecond {
+			return &usageError{&assembly.SettingError{Name: "length", Value: b.length.String(), Want: "want 100ms or more"}}
+		}
+		l := bench.Length{Warm: b.length / 4, Row: b.length, Floor: b.length / 2}
+		machine := bench.ThisMachine()
+		rows, err := run(cmd.Context(), &b, l, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "…", what) })
+		if err != nil {
+			return err
+		}
+		result := bench.Result{Bench: name, Machine: machine, Versions: benchVersions(), Rows: rows}
+		if p.asJSON {
+			return p.json(result)
+		}
+		return result.Print(p.out)
+	}
+	return cmd
+}
+
+func benchVersions() map[string]string {
+	v := map[string]string{"scoria": Release, "go": runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			switch d.Path {
+			case "github.com/nats-io/nats-server/v2":
+				v["nats-server"] = d.Version
+			case "github.com/nats-io/nats.go":
+				v["nats.go"] = d.Version
+			}
+		}
+	}
+	return v
+}
+
+func benchAPI(ctx context.Context, b *benchFlags, l bench.Length, progress func(string)) ([]bench.Row, error) {
+	var rows []bench.Row
+	err := b.with(ctx, "fake=null", func(ctx context.Context, t bench.Target, _ string) error {
+		var err error
+		rows, err = bench.API(ctx, t, l, progress)
+		return err
+	})
+	return rows, err
+}
+
+func benchData(ctx context.Context, b *benchFlags, l bench.Length, progress func(string)) ([]bench.Row, error) {
+	var rows []bench.Row
+	err := b.with(ctx, "", func(ctx context.Context, t bench.Target, volumes string) error {
+		var err error
+		rows, err = bench.Data(ctx, t, volumes, l, progress)
+		return err
+	})
+	return rows, err
+}
+
+// with calls measure with what the flags name, or with a stack of its own.
+func (b *benchFlags) with(ctx context.Context, backend string, measure func(context.Context, bench.Target, string) error) error {
+	if b.endpoint != "" {
+		store, done, err := b.store(ctx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(measure(ctx, bench.Target{Endpoint: b.endpoint, Store: store}, b.dir), done())
+	}
+	dir, err := os.MkdirTemp(b.dir, "scoria-bench-")
+	if err != nil {
+		return fmt.Errorf("setting dir: value %q: %w", b.dir, err)
+	}
+	return errors.Join(ownStack(ctx, dir, backend, measure), os.RemoveAll(dir))
+}
+
+func (b *benchFlags) store(ctx context.Context) (*kvtx.Store, func() error, error) {
+	if b.nats == "" {
+		return nil, func() error { return nil }, nil
+	}
+	nc, err := nats.Connect(b.nats)
+	if err != nil {
+		return nil, nil, fmt.Errorf("setting nats: value %q: %w", b.nats, err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := kvtx.Open(ctx, js, kvtx.Config{})
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return store, func() error { defer nc.Close(); return store.Close() }, nil
+}
+
+// ownStack runs everything in this process, on ports that are free.
+func ownStack(ctx context.Context, dir, backend string, measure func(context.Context, bench.Target, string) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ready, ended := make(chan assembly.Running, 1), make(chan error, 1)
+	cfg := assembly.UpConfig{
+		Common: assembly.Common{Release: Release, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))},
+		Data:   dir, Listen: "127.0.0.1:0",
+		Limits: records.Limits{Volumes: records.Unlimited, Snapshots: records.Unlimited, GiB: records.Unlimited},
+		Volume: assembly.VolumeConfig{Name: "bench", Metrics: "127.0.0.1:0", Workers: 128},
+		Inside: func(r assembly.Running) { ready <- r },
+	}
+	if backend != "" {
+		cfg.Volume.Backends = []string{backend}
+	}
+	go func() { ended <- assembly.Up(ctx, cfg) }()
+	select {
+	case err := <-ended:
+		return err
+	case r := <-ready:
+		err := measure(ctx, bench.Target{Endpoint: r.URL, Store: r.Store}, filepath.Join(dir, assembly.VolumesDir))
+		cancel()
+		return errors.Join(err, <-ended)
+	}
+}

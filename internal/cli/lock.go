@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// lock is one key with who holds it and who waits for it.
+type lock struct {
+	Key     string       `json:"key"`
+	Mode    string       `json:"mode"`
+	Holders []lockHolder `json:"holders"`
+	Waiting []struct {
+		Operation string    `json:"operation"`
+		Mode      string    `json:"mode"`
+		Since     time.Time `json:"since"`
+	} `json:"waiting"`
+}
+
+type lockHolder struct {
+	Operation  string    `json:"operation"`
+	Kind       string    `json:"kind"`
+	Mode       string    `json:"mode"`
+	Project    string    `json:"project"`
+	Resource   string    `json:"resource"`
+	Phase      string    `json:"phase"`
+	Step       string    `json:"step"`
+	Attempt    int       `json:"attempt"`
+	Epoch      uint64    `json:"epoch"`
+	Worker     string    `json:"worker"`
+	Since      time.Time `json:"since"`
+	Error      string    `json:"error"`
+	ReleasedBy string    `json:"released_by"`
+}
+
+func lockCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "lock", Short: "Show who holds which lock, and what will release it"}
+	cmd.AddCommand(lockList(), lockExplain())
+	return cmd
+}
+
+func lockList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List all locks that are held", Args: cobra.NoArgs}
+	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
+		locks, err := s.locks(ctx, "/scoria/v1/locks")
+		if err != nil {
+			return err
+		}
+		if s.asJSON {
+			return s.json(locks)
+		}
+		var rows [][]string
+		for _, l := range locks {
+			for _, h := range l.Holders {
+				rows = append(rows, []string{l.Key, h.Mode, h.Operation, h.Kind, h.Phase, orDash(h.Step), age(h.Since)})
+			}
+		}
+		return s.table([]string{"KEY", "MODE", "OPERATION", "KIND", "PHASE", "STEP", "SINCE"}, rows)
+	})
+}
+
+func (s *session) locks(ctx context.Context, path string) ([]lock, error) {
+	var out struct{ Locks []lock }
+	_, err := s.call(ctx, http.MethodGet, path, nil, &out)
+	return out.Locks, err
+}
+
+func lockExplain() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "explain KEY|VOLUME", Short: "Say who holds a key, since when, at which step, how often it was tried, and what will release it", Args: cobra.ExactArgs(1),
+		Example: "  scoria lock explain volume.6f2b3f4e-9d0c-4b7e-8a65-0123456789ab\n  scoria lock explain 6f2b3f4e-9d0c-4b7e-8a65-0123456789ab",
+	}
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		locks, err := s.locks(ctx, "/scoria/v1/locks/"+pathPart(args[0]))
+		if err != nil {
+			return err
+		}
+		if s.asJSON {
+			return s.json(locks)
+		}
+		free := true
+		for _, l := range locks {
+			for _, h := range l.Holders {
+				free = false
+				explain(s, l.Key, h)
+			}
+			for _, w := range l.Waiting {
+				fmt.Fprintf(s.out, "%s: operation %s waits for it %s since %s\n", l.Key, w.Operation, w.Mode, age(w.Since))
+			}
+		}
+		if free {
+			fmt.Fprintf(s.out, "%s: nobody holds it\n", args[0])
+		}
+		return nil
+	})
+}
+
+func explain(s *session, key string, h lockHolder) {
+	fmt.Fprintf(s.out, "%s is held %s since %s\n", key, h.Mode, age(h.Since))
+	fmt.Fprintf(s.out, "  by        operation %s (%s of %s, project %s)\n", h.Operation, h.Kind, h.Resource, h.Project)
+	fmt.Fprintf(s.out, "  which is  %s at step %s, attempt %d; taken over %d times, last by worker %s\n", h.Phase, orDash(h.Step), h.Attempt, h.Epoch, orDash(h.Worker))
+	if h.Error != "" {
+		fmt.Fprintf(s.out, "  because   %s\n", h.Error)
+	}
+	fmt.Fprintf(s.out, "  released  %s\n", h.ReleasedBy)
+}

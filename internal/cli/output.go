@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+)
+
+// printer shows results: tables for people, JSON for programs.
+type printer struct {
+	out    io.Writer
+	asJSON bool
+}
+
+func newPrinter(cmd *cobra.Command) (*printer, error) {
+	format, err := cmd.Flags().GetString("output")
+	if err != nil {
+		return nil, err
+	}
+	switch format {
+	case formatTable:
+		return &printer{out: cmd.OutOrStdout()}, nil
+	case formatJSON:
+		return &printer{out: cmd.OutOrStdout(), asJSON: true}, nil
+	}
+	return nil, fmt.Errorf("setting output: value %q: want table or json", format)
+}
+
+func (p *printer) json(v any) error {
+	enc := json.NewEncoder(p.out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// table prints rows under headings.
+func (p *printer) table(headings []string, rows [][]string) error {
+	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, strings.Join(headings, "\t"))
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+// fields prints one thing, a line for each field.
+func (p *printer) fields(rows [][]string) error {
+	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+// age is a time as people say it.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	if d < time.Minute {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

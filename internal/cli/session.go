@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scoria-storage/scoria/messages"
+)
+
+const (
+	headerOperation  = "X-Scoria-Operation-Id"
+	headerOnConflict = "X-Scoria-On-Conflict"
+)
+
+// session is one call of a command that speaks to an API node.
+type session struct {
+	*client
+	*printer
+	progress io.Writer
+	noWait   bool
+}
+
+// withClient makes cmd one that speaks to an API node.
+func withClient(cmd *cobra.Command, run func(context.Context, *session, []string) error) *cobra.Command {
+	cmd.Flags().String("endpoint", "http://127.0.0.1:8776", "URL of the API node")
+	cmd.Flags().String("project", "demo", "project to work in")
+	cmd.Flags().StringP("output", "o", formatTable, "table or json")
+	cmd.Flags().Bool("no-wait", false, "return when the operation is accepted, not when it has ended")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := newSession(cmd)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), s, args)
+	}
+	return cmd
+}
+
+func newSession(cmd *cobra.Command) (*session, error) {
+	flags := cmd.Flags()
+	endpoint, _ := flags.GetString("endpoint")
+	project, _ := flags.GetString("project")
+	noWait, _ := flags.GetBool("no-wait")
+	c, err := newClient(endpoint, project)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPrinter(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return &session{client: c, printer: p, progress: cmd.ErrOrStderr(), noWait: noWait}, nil
+}
+
+// each sends the same call for each ID and waits for its operation. One that fails does not keep the others from being tried.
+func (s *session) each(ctx context.Context, ids []string, method, path string, in any) error {
+	var errs []error
+	for _, id := range ids {
+		header, err := s.call(ctx, method, s.volumeAPI(path, pathPart(id)), in, nil)
+		if err == nil {
+			err = s.settled(ctx, header)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settled waits until the operation that the answer names has ended, and says how it goes on.
+func (s *session) settled(ctx context.Context, header http.Header) error {
+	id := header.Get(headerOperation)
+	if id == "" || s.noWait {
+		return nil
+	}
+	op, err := s.follow(ctx, id, s.report)
+	if err != nil {
+		return err
+	}
+	return outcome(op)
+}
+
+// follow looks at an operation until it has ended or is stuck, and calls seen whenever it changed.
+func (s *session) follow(ctx context.Context, id string, seen func(messages.Operation)) (messages.Operation, error) {
+	var last messages.Operation
+	err := poll(ctx, func() (bool, error) {
+		op, err := s.operation(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if op.Phase != last.Phase || op.Step != last.Step || op.ProgressDone != last.ProgressDone || op.Attempt != last.Attempt {
+			seen(op)
+		}
+		last = op
+		return op.Ended || op.Phase == "stuck", nil
+	})
+	return last, err
+}
+
+func (s *session) operation(ctx context.Context, id string) (messages.Operation, error) {
+	var out struct{ Operation messages.Operation }
+	_, err := s.call(ctx, http.MethodGet, "/scoria/v1/operations/"+pathPart(id), nil, &out)
+	return out.Operation, err
+}
+
+// report prints how a long operation goes on: one that ends within two seconds prints nothing.
+func (s *session) report(op messages.Operation) {
+	if s.asJSON || op.Ended || time.Since(op.Submitted) < 2*time.Second {
+		return
+	}
+	fmt.Fprintln(s.progress, line(op))
+}
+
+// line is an operation in one line.
+func line(op messages.Operation) string {
+	text := fmt.Sprintf("%s  %s  %s", op.ID, op.Kind, op.Phase)
+	if op.Step != "" && !op.Ended {
+		text += "  step " + op.Step
+	}
+	if op.Attempt > 1 {
+		text += fmt.Sprintf("  attempt %d", op.Attempt)
+	}
+	if op.ProgressTotal > 0 {
+		text += fmt.Sprintf("  %d %% of %d MiB", op.ProgressDone*100/op.ProgressTotal, op.ProgressTotal>>20)
+	}
+	if op.Error != "" {
+		text += "  " + op.Error
+	}
+	return text
+}
+
+// outcome is an error unless the operation did what was asked.
+func outcome(op messages.Operation) error {
+	switch op.Phase {
+	case "done":
+		return nil
+	case "stuck":
+		return fmt.Errorf("operation %s is stuck at step %s: %s; see `scoria lock explain %s`, then `scoria operation resume` or `abandon`", op.ID, op.Step, op.Error, op.Resource)
+	}
+	return fmt.Errorf("operation %s ended without doing what was asked (%s): %s", op.ID, op.Phase, op.Error)
+}
+
+func pathPart(s string) string { return url.PathEscape(s) }

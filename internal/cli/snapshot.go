@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+)
+
+// snapshot is what these commands read of a snapshot.
+type snapshot struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Status      string    `json:"status"`
+	Size        int64     `json:"size"`
+	VolumeID    string    `json:"volume_id"`
+	Description string    `json:"description"`
+	CreatedAt   timestamp `json:"created_at"`
+}
+
+func snapshotCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "snapshot", Short: "Create, show and delete snapshots"}
+	cmd.AddCommand(snapshotCreate(), snapshotList(), snapshotShow(), snapshotDelete(), snapshotRename())
+	return cmd
+}
+
+func snapshotCreate() *cobra.Command {
+	var name, description string
+	cmd := &cobra.Command{Use: "create VOLUME", Short: "Keep a volume's content of this moment", Args: cobra.ExactArgs(1)}
+	cmd.Flags().StringVar(&name, "name", "", "name")
+	cmd.Flags().StringVar(&description, "description", "", "description")
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		in := map[string]any{"volume_id": args[0], "name": name, "description": description}
+		var out struct{ Snapshot snapshot }
+		header, err := s.call(ctx, http.MethodPost, s.volumeAPI("/snapshots"), map[string]any{"snapshot": in}, &out)
+		if err != nil {
+			return err
+		}
+		if err := s.settled(ctx, header); err != nil {
+			return err
+		}
+		return s.showSnapshot(ctx, out.Snapshot.ID)
+	})
+}
+
+func snapshotList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List snapshots", Args: cobra.NoArgs}
+	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
+		var out struct{ Snapshots []snapshot }
+		if _, err := s.call(ctx, http.MethodGet, s.volumeAPI("/snapshots/detail"), nil, &out); err != nil {
+			return err
+		}
+		if s.asJSON {
+			return s.json(out.Snapshots)
+		}
+		rows := make([][]string, 0, len(out.Snapshots))
+		for _, v := range out.Snapshots {
+			rows = append(rows, []string{v.ID, orDash(v.Name), v.Status, fmt.Sprintf("%d GiB", v.Size), v.VolumeID, age(v.CreatedAt.Time)})
+		}
+		return s.table([]string{"ID", "NAME", "STATUS", "SIZE", "VOLUME", "AGE"}, rows)
+	})
+}
+
+func snapshotShow() *cobra.Command {
+	cmd := &cobra.Command{Use: "show SNAPSHOT", Short: "Show a snapshot", Args: cobra.ExactArgs(1)}
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error { return s.showSnapshot(ctx, args[0]) })
+}
+
+func (s *session) showSnapshot(ctx context.Context, id string) error {
+	var out struct{ Snapshot snapshot }
+	if _, err := s.call(ctx, http.MethodGet, s.volumeAPI("/snapshots/%s", pathPart(id)), nil, &out); err != nil {
+		return err
+	}
+	if s.asJSON {
+		return s.json(out.Snapshot)
+	}
+	v := out.Snapshot
+	return s.fields([][]string{{"id", v.ID}, {"name", orDash(v.Name)}, {"status", v.Status}, {"size", fmt.Sprintf("%d GiB", v.Size)},
+		{"volume", v.VolumeID}, {"age", age(v.CreatedAt.Time)}})
+}
+
+func snapshotDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete SNAPSHOT…", Short: "Delete snapshots; volumes made from them stay", Args: cobra.MinimumNArgs(1)}
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		return s.each(ctx, args, http.MethodDelete, "/snapshots/%s", nil)
+	})
+}
+
+func snapshotRename() *cobra.Command {
+	var name, description string
+	cmd := &cobra.Command{Use: "set SNAPSHOT", Short: "Change the name or the description of a snapshot", Args: cobra.ExactArgs(1)}
+	cmd.Flags().StringVar(&name, "name", "", "new name")
+	cmd.Flags().StringVar(&description, "description", "", "new description")
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		return s.rename(ctx, cmd, "snapshot", "/snapshots/%s", args[0])
+	})
+}
