@@ -15,9 +15,15 @@ const (
 	// maxCollected is how many events are collected for one publication at most, and while the view catches up.
 	maxCollected = 256
 	maxLoading   = 4096
-	// maxDelay is how long a collected event waits for the ones that the server said would follow.
+	// maxDelay is how long a collected event waits for the ones that the server said would follow, maxOpen how long one waits
+	// for the rest of its commit. Both end waits for what was replaced or removed before it was delivered.
 	maxDelay = 10 * time.Millisecond
+	maxOpen  = time.Second
 )
+
+// receipts is the prefix of the keys that package kvtx writes last in every commit of several messages. The server may
+// deliver the beginning of a commit before its end is stored: a receipt says that it is whole.
+const receipts = "rcpt."
 
 // feed applies the stream to the tables. Its fields are what the next publication will say.
 type feed struct {
@@ -28,6 +34,9 @@ type feed struct {
 	seq      kvtx.Revision // reported, not yet published
 	count    int           // events collected
 	caughtUp bool
+	// open: what was collected ends inside a commit, because operations begin and end in one of several messages and its
+	// receipt has not come yet. Nobody is to see that an operation ended and not what it did.
+	open bool
 
 	// What was collected. A nil row was deleted.
 	volumes     map[block.VolumeID]*Volume
@@ -90,9 +99,11 @@ func (f *feed) event(ev kvtx.Event) error {
 		if f.count >= maxLoading {
 			f.publish()
 		}
+	case f.open:
+		f.timer.Reset(maxOpen)
 	case ev.Pending == 0 || f.count >= maxCollected:
 		f.publish()
-	case f.count == 1:
+	default:
 		f.timer.Reset(maxDelay)
 	}
 	return nil
@@ -118,6 +129,10 @@ func (f *feed) take(e kvtx.Entry) {
 }
 
 func (f *feed) decode(e kvtx.Entry) error {
+	if strings.HasPrefix(e.Key, receipts) {
+		f.open = f.open && !e.Exists // not when one expires
+		return nil
+	}
 	if id, ok := strings.CutPrefix(e.Key, kvlock.OwnerKey("")); ok {
 		return f.decodeOperation(block.OperationID(id), e)
 	}
@@ -163,7 +178,9 @@ func (f *feed) decodeOperation(id block.OperationID, e kvtx.Entry) error {
 			return err
 		}
 	}
-	f.rehold(f.operation(id), now)
+	was := f.operation(id)
+	f.open = f.open || now != nil && (was == nil || now.Ended)
+	f.rehold(was, now)
 	f.operations[id] = now
 	return nil
 }
@@ -180,6 +197,7 @@ func (f *feed) operation(id block.OperationID) *Operation {
 // publish makes everything that was collected visible at once. The caller has the lock.
 func (f *feed) publish() {
 	f.timer.Stop()
+	f.open = false
 	if f.count > 0 {
 		txn := f.v.db.Txn(true)
 		for id, op := range f.operations {

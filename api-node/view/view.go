@@ -9,6 +9,7 @@
 //   - A row is never changed after its publication. Readers share it and need no lock.
 //   - The tables hold what the stream held at some sequence, and nothing is left out: what was deleted or has expired is
 //     gone from them. They lag behind the stream and never run ahead of it.
+//   - An operation is never seen to have begun or ended without everything else that its commit wrote.
 //   - The feed waits for no reader. A follower that is slow misses states in between, never the last one.
 //   - A list comes from one publication, newest first, in the order of an index: nothing is sorted for it.
 //   - Transitional statuses, holders and readers are derived from the records of live operations alone; a status cannot
@@ -89,8 +90,8 @@ func New(store *kvtx.Store, log *slog.Logger, opts ...Option) *View {
 	return v
 }
 
-// filters are the keys that the view is fed with. lock. and rcpt. are left out.
-var filters = []string{"op.*", "volume.*", "snapshot.*", "attachment.*", "quota.>", "pool.*", "backend.*", "node.*"}
+// filters are the keys that the view is fed with. Locks are left out.
+var filters = []string{"op.*", "volume.*", "snapshot.*", "attachment.*", "quota.>", "pool.*", "backend.*", "node.*", receipts + "*"}
 
 // Run feeds the view until ctx ends, and returns nil then. It is called once. Any other end is an error of the stream
 // that waiting does not heal, such as kvtx.ErrStreamReplaced.
