@@ -38,9 +38,11 @@
 // does not know what a key means, it starts no goroutine, and it raises no fence at a resource: that is the caller's,
 // who gets the number.
 //
-// A client needs the NATS permissions of package kvtx, and no others: publish to $KV.<bucket>.op.>, $KV.<bucket>.lock.>
-// and $KV.<bucket>.rcpt.>, request $JS.API.STREAM.INFO and $JS.API.STREAM.MSG.GET of the stream, for [Locker.Holdings] and
-// the other lists $JS.API.CONSUMER.* of the stream, and subscribe to its inbox. Who may only look needs no publish on $KV.
+// A client needs these NATS permissions, of the bucket b: publish to $KV.b.op.>, $KV.b.lock.>, $KV.b.rcpt.> and
+// $KV.b.chk.>, and to what it stages itself; publish to $JS.API.STREAM.INFO.KV_b, $JS.API.STREAM.MSG.GET.KV_b and, for
+// Holdings, Locks, Records and Verify, $JS.API.CONSUMER.*.KV_b.> and $JS.API.CONSUMER.MSG.NEXT.KV_b.>; subscribe to its
+// inbox. Who only looks needs no publish to $KV. Who makes the stream (kvtx.Ensure) also publishes to
+// $JS.API.STREAM.CREATE.KV_b.
 package kvlock
 
 import (
