@@ -86,7 +86,7 @@ func (f folder) regular(name string, st *unix.Stat_t, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: %w", f.ref(name), driver.ErrNotFound)
-	case errors.Is(err, unix.ELOOP), err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG:
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENXIO), err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return fmt.Errorf("%s: what stands in %s under that name is not a regular file, and not Scoria's", f.ref(name), f.dir.Name())
 	case err != nil:
 		return fmt.Errorf("%s: %w", f.ref(name), err)

@@ -91,6 +91,9 @@ func (d *Driver) ExtendVolume(ctx context.Context, call driver.Call, to driver.V
 		if st.Size > to.Bytes {
 			return fmt.Errorf("%s has %d bytes, extend to %d: %w", t.ref, st.Size, to.Bytes, driver.ErrShrink)
 		}
+		if err := t.ready(); err != nil {
+			return err
+		}
 		if st.Size < to.Bytes {
 			if err := t.folder.truncate(file, to.Bytes); err != nil {
 				return fmt.Errorf("%s: extend to %d bytes: %w", t.ref, to.Bytes, space(err))
@@ -150,6 +153,14 @@ func (t task) proceed() error {
 	return t.lock.Overtaken()
 }
 
+// ready is called before the first effect that can be seen.
+func (t task) ready() error {
+	if err := t.proceed(); err != nil {
+		return err
+	}
+	return t.lock.Durable()
+}
+
 // createOnce builds the thing unless it is there already.
 func (t task) createOnce(bytes int64, fill func(tmp *os.File) error) error {
 	st, err := t.folder.stat(t.ref.ID)
@@ -190,7 +201,7 @@ func (t task) build(bytes int64, fill func(tmp *os.File) error) (err error) {
 	if err := t.folder.syncFile(tmp); err != nil {
 		return fmt.Errorf("%s: %w", t.ref, space(err))
 	}
-	if err := t.proceed(); err != nil {
+	if err := t.ready(); err != nil {
 		return err
 	}
 	if err := t.folder.rename(name, t.ref.ID); err != nil {
@@ -206,6 +217,9 @@ func (t task) build(bytes int64, fill func(tmp *os.File) error) (err error) {
 // remove removes the thing and what the same operation left of it. The thing goes last, so that an error before leaves
 // all as it was.
 func (t task) remove() error {
+	if err := t.ready(); err != nil {
+		return err
+	}
 	if err := t.lock.Touch(); err != nil { // the time after which the lock file may go begins now
 		return fmt.Errorf("%s: %w", t.ref, err)
 	}

@@ -13,8 +13,9 @@
 // # Invariants
 //
 //   - At most one open file description holds a lock, in this process or another one.
-//   - The fence in a record only rises, is compared and written while the lock is held, and is on the disk before
-//     Acquire returns. A claim with a lower one gets driver.ErrFenced.
+//   - The fence in a record only rises, and is compared and written while the lock is held. A claim with a lower one
+//     gets driver.ErrFenced. It is on the disk when Lock.Durable or Lock.Release returns nil: the holder calls Durable
+//     before its first effect, and may prepare it while the disk works.
 //   - Whoever holds a lock holds the file that stands in the folder under that name, not one that was removed.
 //   - Acquire ends a process only after the limit, only if the process holds this lock at that moment (its open file
 //     description, as the kernel tells), never its own, and only through a pidfd. It never ends a holder whose
@@ -101,9 +102,10 @@ type Claim struct {
 
 // Lock is a lock that is held.
 type Lock struct {
-	file  *os.File
-	name  string
-	fence driver.Fence
+	file    *os.File
+	name    string
+	fence   driver.Fence
+	durable func() error // waits for the sync of the record; may be called often
 }
 
 // Acquire takes the lock called name, and waits for it as long as ctx lasts. A holder with a lower fence that does
@@ -196,38 +198,45 @@ func (f *Folder) settle(file *os.File, name string, claim Claim) (lock *Lock, er
 	if claim.Fence.Less(have.highest()) {
 		return nil, fenced(name, claim.Fence, have.highest())
 	}
-	want := Record{Seq: have.holder.Seq + 1, Fence: claim.Fence, PID: f.self.pid, Start: f.self.start, Operation: claim.Operation}
-	if !have.holder.same(want) {
-		if err := f.write(file, have, want); err != nil {
-			return nil, fmt.Errorf("lock %s: %w", name, space(err))
-		}
+	durable, err := f.write(file, have, Record{
+		Seq: have.holder.Seq + 1, Fence: claim.Fence, PID: f.self.pid, Start: f.self.start, Operation: claim.Operation,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", name, space(err))
 	}
-	return &Lock{file: file, name: name, fence: claim.Fence}, nil
+	return &Lock{file: file, name: name, fence: claim.Fence, durable: durable}, nil
 }
 
-// write puts the record of the new holder into the file. Only a fence that rose has to be on the disk: who held the
-// lock last says nothing after a loss of power.
-func (f *Folder) write(file *os.File, have state, want Record) error {
+// write puts the record of the new holder into the file if it is another one, and returns what waits for the disk.
+// Only a fence that rose has to get there: who held the lock last says nothing after a loss of power.
+func (f *Folder) write(file *os.File, have state, want Record) (durable func() error, err error) {
+	if have.holder.same(want) {
+		return nothing, nil
+	}
 	if err := f.opts.Hook("record"); err != nil {
-		return err
+		return nil, err
 	}
-	if have.empty {
-		if err := writeNew(file, want); err != nil {
-			return err
+	switch {
+	case have.empty:
+		err = writeNew(file, want)
+	default:
+		err = writeHolder(file, want)
+	}
+	if err != nil || !have.empty && have.holder.Fence == want.Fence {
+		return nothing, err
+	}
+	var synced error
+	done := make(chan struct{})
+	go func() { // Release waits for it
+		defer close(done)
+		if synced = unix.Fdatasync(int(file.Fd())); synced == nil && have.empty {
+			synced = f.dir.Sync()
 		}
-		if err := unix.Fdatasync(int(file.Fd())); err != nil {
-			return err
-		}
-		return f.dir.Sync()
-	}
-	if err := writeHolder(file, want); err != nil {
-		return err
-	}
-	if have.holder.Fence == want.Fence {
-		return nil
-	}
-	return unix.Fdatasync(int(file.Fd()))
+	}()
+	return func() error { <-done; return synced }, nil
 }
+
+func nothing() error { return nil }
 
 // current reports whether the file is the one that stands in the folder.
 func (f *Folder) current(file *os.File, name string) (bool, error) {
@@ -265,8 +274,17 @@ func (l *Lock) Touch() error {
 	return unix.UtimesNanoAt(int(l.file.Fd()), "", now, unix.AT_EMPTY_PATH)
 }
 
-// Release lets the lock go, once no child process has it any more. It never unlocks: that would take it from children.
-func (l *Lock) Release() error { return l.file.Close() }
+// Durable waits until the fence is on the disk. Call it before the first effect.
+func (l *Lock) Durable() error {
+	if err := l.durable(); err != nil {
+		return fmt.Errorf("lock %s: sync: %w", l.name, space(err))
+	}
+	return nil
+}
+
+// Release lets the lock go, once no child process has it any more, and waits as Durable does. It never unlocks: that
+// would take the lock from children.
+func (l *Lock) Release() error { return errors.Join(l.Durable(), l.file.Close()) }
 
 // Last returns what the lock file says of its last holder, and whether there is a file.
 func (f *Folder) Last(name string) (Record, bool, error) {
