@@ -1,9 +1,11 @@
 package kvlock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Problem is one difference between lock records and owner records: a corruption, which no history of these verbs
@@ -30,7 +32,7 @@ type pair struct{ owner, key string }
 
 // Verify compares all lock records with all owner records: each entry belongs to a live operation that claims the key in
 // that mode, and each live operation has all its entries. It may run at any time: what looks wrong is looked at again
-// until the records stood still. It changes nothing. An error says that the records could not be read.
+// until the records stood still. It changes nothing. The problems are sorted by key and owner. An error says that the records could not be read.
 func (l *Locker) Verify(ctx context.Context) ([]Problem, error) {
 	var problems []Problem
 	locks, records := map[string]Lock{}, map[string]Record{}
@@ -63,6 +65,7 @@ func (l *Locker) Verify(ctx context.Context) ([]Problem, error) {
 			problems = append(problems, Problem{Key: p.key, Owner: p.owner, Text: text})
 		}
 	}
+	slices.SortFunc(problems, func(a, b Problem) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Owner, b.Owner)) })
 	return problems, nil
 }
 
