@@ -108,15 +108,37 @@ func (c *call) updateAttachment() error {
 	if err != nil {
 		return err
 	}
-	if r.Connection != nil && r.Holder == nil && sameJSON(r.Connector, connector) {
-		return c.replyAttachment(r) // done before
+	if doneBefore(r, connector) {
+		return c.replyAttachment(r)
 	}
 	op, err := c.submitOrJoin(&messages.AttachVolume{Volume: r.Volume, Attachment: r.ID, Instance: r.Instance,
 		ReadOnly: readOnly || r.ReadOnly, Connector: connector})
+	if errors.Is(err, &messages.Error{Code: messages.CodeInvalidAttachment}) {
+		// Perhaps it was done between the look and the submission.
+		if r, ok := c.soonDone(r.ID, connector); ok {
+			return c.replyAttachment(r)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	return c.awaitAttached(op, r.ID)
+}
+
+// doneBefore reports whether the attachment is exported for this very host.
+func doneBefore(r *view.Attachment, connector []byte) bool {
+	return r.Connection != nil && r.Holder == nil && sameJSON(r.Connector, connector)
+}
+
+// soonDone looks whether the read side, which may lag, shows doneBefore in a moment.
+func (c *call) soonDone(id block.AttachmentID, connector []byte) (*view.Attachment, bool) {
+	var r *view.Attachment
+	err := c.settle("", func() bool {
+		var there bool
+		r, there = c.reader().Attachment(id)
+		return !there || r.Holder == nil && r.Connection != nil
+	})
+	return r, err == nil && r != nil && doneBefore(r, connector)
 }
 
 func sameJSON(a, b []byte) bool {

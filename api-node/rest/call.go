@@ -84,7 +84,9 @@ func (c *call) header() http.Header {
 	h["X-Openstack-Request-Id"] = id
 	if !c.own {
 		h["X-Compute-Request-Id"] = id
-		h[versionHeader] = versionStrings[c.mv]
+		if _, set := h[versionHeader]; !set {
+			h[versionHeader] = versionStrings[c.mv]
+		}
 		h["Vary"] = varyVersion
 	}
 	return h
@@ -130,7 +132,7 @@ func (c *call) fail(err error) {
 	if !known {
 		c.log().Error("request not answered", "method", c.r.Method, "route", c.route, "error", err)
 	}
-	h := c.header()
+	h := c.ResponseWriter.Header()
 	if f.version != "" {
 		h[versionHeader] = []string{f.version}
 	}

@@ -60,12 +60,12 @@ func (c *call) volumes(path string, render func(*volumeView, []byte, *view.Volum
 		}
 		marker = &m
 	}
-	v := c.volumeView(true)
+	v, all := c.volumeView(true), c.projectVolumes(&q)
 	keep, err := v.filter().build(c, &q)
 	if err != nil {
 		return err
 	}
-	rows, total := page(&q, c.projectVolumes(&q), keep, order, marker)
+	rows, total := page(&q, all, keep, order, marker)
 	b := append(getBuffer(), `{"volumes": [`...)
 	lastID := ""
 	for i, r := range rows {
