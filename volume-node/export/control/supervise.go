@@ -52,22 +52,21 @@ func (c *Client) watch(ctx context.Context) {
 	_, _ = io.Copy(io.Discard, resp.Body)
 }
 
-// hello asks who serves.
-func (c *Client) hello(ctx context.Context) (ctl.Hello, error) {
+// hello asks whether a server answers.
+func (c *Client) hello(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, helloLimit)
 	defer cancel()
 	resp, err := c.post(ctx, ctl.CallHello, ctl.Done{})
 	if err != nil {
-		return ctl.Hello{}, err
+		return err
 	}
 	defer resp.Body.Close()
-	var h ctl.Hello
-	return h, answer(resp, &h)
+	return answer(resp, &ctl.Hello{})
 }
 
 // ensure returns when a server answers; it starts one where none runs.
 func (c *Client) ensure(ctx context.Context) error {
-	if _, err := c.hello(ctx); err == nil {
+	if err := c.hello(ctx); err == nil {
 		return nil
 	}
 	select {
@@ -103,7 +102,7 @@ func (c *Client) start(ctx context.Context) error {
 	}
 	started := false
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		_, err := c.hello(ctx)
+		err := c.hello(ctx)
 		if err == nil {
 			if started {
 				c.log.Info("export server started", "pid", c.process.PID(), "log", paths.Log)
@@ -114,7 +113,7 @@ func (c *Client) start(ctx context.Context) error {
 			if ended, how := c.process.Reap(); ended {
 				c.process = nil
 				if started {
-					return fmt.Errorf("the export server did not start: %v; see %s: %s", how, paths.Log, lastLine(paths.Log))
+					return fmt.Errorf("the export server did not start: %w; see %s: %s", how, paths.Log, lastLine(paths.Log))
 				}
 			}
 		}

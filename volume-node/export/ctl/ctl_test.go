@@ -1,6 +1,8 @@
 package ctl_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -31,6 +33,40 @@ func TestErrorsCrossTheSocket(t *testing.T) {
 	}
 	if err := (ctl.Problem{Code: "of a later release", Message: "words"}).Err(); !strings.Contains(err.Error(), "words") {
 		t.Errorf("unknown code: %v", err)
+	}
+}
+
+// What this release says on the socket equals the golden file, which is never edited; processes of other releases rely on it.
+func TestMessagesEqualTheirGoldenFile(t *testing.T) {
+	t.Parallel()
+	golden, err := os.ReadFile("testdata/messages-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := export.Connection{Protocol: "nbd", URI: "nbd+unix:///a?socket=/s", Socket: "/s", Name: "a", Bytes: 1 << 30, ReadOnly: true}
+	fence := export.Fence{Era: 1, Rev: 2}
+	problem, _ := ctl.ProblemOf(export.ErrFenced)
+	var got []byte
+	for _, m := range []any{
+		export.Request{Attachment: "a", Volume: "v", Operation: "o", Fence: fence, Path: "/p", Bytes: 1 << 30, ReadOnly: true},
+		conn,
+		export.Removal{Attachment: "a", Volume: "v", Operation: "o", Fence: fence},
+		ctl.List{Exports: []export.Exported{{Attachment: "a", Volume: "v", Path: "/p", Fence: fence, Connection: conn, Clients: 3, Fault: "f"}}},
+		ctl.Resize{Volume: "v", Bytes: 1 << 31},
+		ctl.Volume{Volume: "v"},
+		ctl.Held{Token: "t"},
+		ctl.Hello{Version: ctl.Version, PID: 4711},
+		ctl.Done{},
+		problem,
+	} {
+		p, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(append(got, p...), '\n')
+	}
+	if !bytes.Equal(got, golden) {
+		t.Errorf("messages are\n%swant\n%s", got, golden)
 	}
 }
 

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(20 * time.Second); !done(); <-time.After(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("did not happen: %s", what)
 		}
@@ -37,7 +37,7 @@ func TestGateLetsNobodyInWhileClosed(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			for g.Enter(ctx) == nil {
+			for ctx.Err() == nil && g.Enter(ctx) == nil {
 				inside.Add(1)
 				if closed.Load() != 0 {
 					wrong.Add(1)

@@ -45,7 +45,7 @@ func OpenFile(path string, readOnly bool) (Backing, error) {
 
 func (b *file) ReadAt(p []byte, off int64) error {
 	n, err := b.f.ReadAt(p, off)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		clear(p[n:])
 		return nil
 	}
@@ -57,10 +57,13 @@ func (b *file) TryReadAt(p []byte, off int64) bool {
 		return false
 	}
 	n, err := unix.Preadv2(b.fd, [][]byte{p}, off, unix.RWF_NOWAIT)
-	if err == unix.EOPNOTSUPP || err == unix.ENOSYS || err == unix.EINVAL {
+	if err == nil {
+		return n == len(p)
+	}
+	if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 		b.noTry.Store(true)
 	}
-	return err == nil && n == len(p)
+	return false
 }
 
 func (b *file) WriteAt(p []byte, off int64) error {
@@ -85,13 +88,11 @@ func (b *file) allocate(mode uint32, off, n int64) error {
 		return nil
 	}
 	err := again(func() error { return unix.Fallocate(b.fd, mode, off, n) })
-	switch err {
-	case unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV:
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENODEV):
 		return errors.ErrUnsupported
-	case unix.EINVAL: // block devices refuse ranges that are not whole sectors
-		if b.device {
-			return errors.ErrUnsupported
-		}
+	case b.device && errors.Is(err, unix.EINVAL): // devices refuse ranges that are not whole sectors
+		return errors.ErrUnsupported
 	}
 	return err
 }
@@ -104,7 +105,7 @@ func (b *file) Extents(off, n int64, yield func(bytes int64, hole bool) bool) {
 	}
 	for off < end {
 		data, err := unix.Seek(b.fd, off, unix.SEEK_DATA)
-		if err == unix.ENXIO { // no data from here on
+		if errors.Is(err, unix.ENXIO) { // no data from here on
 			yield(end-off, true)
 			return
 		}
@@ -151,7 +152,7 @@ func (b *file) Close() error { return b.f.Close() }
 // again calls f until it is not interrupted by a signal.
 func again(f func() error) error {
 	for {
-		if err := f(); err != unix.EINTR {
+		if err := f(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

@@ -106,7 +106,7 @@ func (s *suite) list() []export.Exported {
 
 func (s *suite) eventually(what string, done func() bool) {
 	s.Helper()
-	for limit := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(20 * time.Second); !done(); <-time.After(time.Millisecond) {
 		if time.Now().After(limit) {
 			s.Fatalf("did not happen: %s", what)
 		}
@@ -191,17 +191,13 @@ func (s *suite) invalidRequestChangesNothing() {
 	s.must("Hold", err, export.ErrInvalid)
 }
 
-// hammer writes rising numbers to a host until a write fails; it returns how many were acknowledged.
-func hammer(h Host, lane int64) (acknowledged uint64) {
-	p := make([]byte, 4096)
-	for {
+// hammer writes changing bytes to a host until a write fails.
+func hammer(h Host, lane int64) {
+	p := bytes.Repeat([]byte{1}, 4096)
+	for h.WriteAt(p, lane*4096) == nil {
 		for i := range p {
-			p[i] = byte(acknowledged + 1)
+			p[i] = max(p[i]+1, 1)
 		}
-		if h.WriteAt(p, lane*4096) != nil {
-			return acknowledged
-		}
-		acknowledged++
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -46,16 +45,22 @@ func Start(c Command) (*Process, error) {
 		return nil, fmt.Errorf("log of %s: %w", c.Path, err)
 	}
 	defer out.Close()
-	cmd := exec.Command(c.Path, c.Args...)
-	cmd.Env = c.Env
-	cmd.Dir = "/" // keeps no file system busy
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
 		return nil, err
 	}
-	p := &Process{pid: cmd.Process.Pid}
-	return p, cmd.Process.Release() // it may outlive us: Reap looks, nothing waits
+	defer null.Close()
+	p, err := os.StartProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
+		Dir:   "/", // keeps no file system busy
+		Env:   c.Env,
+		Files: []*os.File{null, out, out},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	pid := p.Pid
+	return &Process{pid: pid}, p.Release() // it may outlive us: Reap looks, nothing waits
 }
 
 // PID is the process's ID.

@@ -22,7 +22,7 @@ func start(t *testing.T, script string) (*launch.Process, string) {
 
 func end(t *testing.T, p *launch.Process) error {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); <-time.After(time.Millisecond) {
 		if ended, err := p.Reap(); ended {
 			return err
 		}

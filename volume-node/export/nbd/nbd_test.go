@@ -409,7 +409,7 @@ func step(t *testing.T, c *nbdtest.Client, rnd *rand.Rand, mine []byte, base int
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(20 * time.Second); !done(); <-time.After(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("did not happen: %s", what)
 		}

@@ -105,6 +105,13 @@ func (s *session) check(r request) syscall.Errno {
 	return 0
 }
 
+// wireNumbers maps the errors of Linux to those that the protocol has; others are eIO.
+var wireNumbers = map[syscall.Errno]syscall.Errno{
+	ePerm: ePerm, syscall.EROFS: ePerm, syscall.EACCES: ePerm,
+	eNoSpace: eNoSpace, syscall.EDQUOT: eNoSpace, syscall.EFBIG: eNoSpace,
+	eNoMem: eNoMem, eInval: eInval, eOverflow: eOverflow, eNotSup: eNotSup, eShutdown: eShutdown,
+}
+
 // wireError is the protocol's number for an error of the device.
 func wireError(err error) syscall.Errno {
 	if err == nil {
@@ -115,13 +122,8 @@ func wireError(err error) syscall.Errno {
 	case errors.Is(err, errCut):
 		return eShutdown
 	case errors.As(err, &errno):
-		switch errno {
-		case ePerm, eIO, eNoMem, eInval, eNoSpace, eOverflow, eNotSup, eShutdown:
-			return errno
-		case syscall.EROFS, syscall.EACCES:
-			return ePerm
-		case syscall.EDQUOT, syscall.EFBIG:
-			return eNoSpace
+		if known, ok := wireNumbers[errno]; ok {
+			return known
 		}
 	case errors.Is(err, errors.ErrUnsupported):
 		return eNotSup

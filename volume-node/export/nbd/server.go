@@ -46,6 +46,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 	closed    bool
+	ending    chan struct{}  // closed with closed
 	running   sync.WaitGroup // Serve calls and connections
 }
 
@@ -73,6 +74,7 @@ func NewServer(cfg Config) *Server {
 		exports:   map[string]*export{},
 		conns:     map[*conn]struct{}{},
 		listeners: map[net.Listener]struct{}{},
+		ending:    make(chan struct{}),
 	}
 }
 
@@ -109,7 +111,10 @@ func (s *Server) Serve(l net.Listener) error {
 		// No descriptors or no memory: that may pass, and hosts that are connected go on meanwhile.
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.log.Warn("cannot accept clients", "error", err, "retry_in", wait)
-		time.Sleep(wait)
+		select {
+		case <-time.After(wait):
+		case <-s.ending:
+		}
 	}
 }
 
@@ -200,7 +205,10 @@ func (s *Server) Clients(name string) int {
 // ctx's cause and may be called again.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.ending)
+	}
 	for l := range s.listeners {
 		_ = l.Close()
 	}

@@ -56,7 +56,7 @@ func (t *transmission) read() error {
 		t.want(requestBytes)
 		p, err := t.in.Peek(requestBytes)
 		if err != nil {
-			if len(p) > 0 && err == io.EOF {
+			if len(p) > 0 && errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err

@@ -60,26 +60,34 @@ func (s *Server) hold(ctx context.Context, id string) (*hold, error) {
 		s.drop(v)
 		return nil, err
 	}
-	if err := v.gate.Close(ctx); err != nil {
+	closing, cancel := context.WithTimeoutCause(ctx, s.cfg.HoldLimit, errLongWrites)
+	defer cancel()
+	if err := v.gate.Close(closing); err != nil {
 		s.drop(v)
-		return nil, fmt.Errorf("writes to volume %s do not come to an end: %w", id, err)
+		return nil, fmt.Errorf("hold of volume %s: %w", id, err)
 	}
 	h := &hold{token: rand.Text(), volume: v, ended: make(chan struct{})}
+	s.mu.Lock()
+	s.holds[h.token] = h
+	h.timer = time.AfterFunc(s.cfg.HoldLimit, func() { s.expire(h) })
+	s.mu.Unlock()
 	err := s.syncAll(v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil && s.closed {
-		err = fmt.Errorf("%w: it is ending", export.ErrUnavailable)
+	inForce := s.holds[h.token] == h
+	if err == nil && (!inForce || s.closed) {
+		err = fmt.Errorf("%w: flush of volume %s took longer than %v, or the export server is ending", export.ErrUnavailable, id, s.cfg.HoldLimit)
 	}
 	if err != nil {
-		v.gate.Open()
-		s.dropLocked(v)
+		if inForce {
+			s.finish(h)
+		}
 		return nil, err
 	}
-	s.holds[h.token] = h
-	h.timer = time.AfterFunc(s.cfg.HoldLimit, func() { s.expire(h) })
 	return h, nil
 }
+
+var errLongWrites = fmt.Errorf("%w: writes under way do not come to an end", export.ErrUnavailable)
 
 func (s *Server) syncAll(v *volume) error {
 	s.mu.Lock()

@@ -148,7 +148,10 @@ func acquire(ctx context.Context, path string) (int, error) {
 			err = fmt.Errorf("%w: process %s", ErrRunning, strings.TrimSpace(string(holder)))
 			break
 		}
-		time.Sleep(5 * time.Millisecond) // ends with lockWait
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+		}
 	}
 	if err == nil {
 		err = unix.Ftruncate(fd, 0)

@@ -274,6 +274,46 @@ func TestHoldOfUnknownVolumesLeavesNothing(t *testing.T) {
 	}
 }
 
+// stuck is a file whose writes do not come back.
+type stuck struct {
+	disk.Backing
+	inside, goOn chan struct{}
+}
+
+func (f stuck) WriteAt(p []byte, off int64) error {
+	close(f.inside)
+	<-f.goOn
+	return f.Backing.WriteAt(p, off)
+}
+
+func TestHoldGivesUpWhenAWriteDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	f := stuck{inside: make(chan struct{}), goOn: make(chan struct{})}
+	s := open(t, t.TempDir(), func(c *Config) {
+		c.HoldLimit = 20 * time.Millisecond
+		c.Open = func(path string, readOnly bool) (disk.Backing, error) {
+			b, err := disk.OpenFile(path, readOnly)
+			f.Backing = b
+			return f, err
+		}
+	})
+	mustExport(t, s, request(t, "v"))
+	d := s.volumes["v"].disks["a-v"].disk
+	written := make(chan error, 1)
+	go func() { written <- d.WriteAt(t.Context(), []byte("x"), 0) }()
+	<-f.inside
+	if _, err := s.Hold(t.Context(), "v"); !errors.Is(err, export.ErrUnavailable) {
+		t.Errorf("Hold: %v, want %v", err, export.ErrUnavailable)
+	}
+	if err := d.Trim(t.Context(), 0, 1); err != nil { // other writes go on
+		t.Error(err)
+	}
+	close(f.goOn)
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRepeatedExportWritesNothing(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())

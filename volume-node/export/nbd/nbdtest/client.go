@@ -5,6 +5,7 @@ package nbdtest
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func OldName() Option { return func(s *settings) { s.oldName = true } }
 
 // Dial connects to the export name on a Unix socket.
 func Dial(socket, name string, opts ...Option) (*Client, error) {
-	nc, err := net.Dial("unix", socket)
+	nc, err := (&net.Dialer{}).DialContext(context.Background(), "unix", socket)
 	if err != nil {
 		return nil, err
 	}
