@@ -89,6 +89,9 @@ func (v *Verifier) read(ctx context.Context) (*world, error) {
 		return nil, fmt.Errorf("read the bucket: %w", err)
 	}
 	for _, b := range w.backends {
+		if !b.KeepsData {
+			continue
+		}
 		if err := v.ask(ctx, w, b.Name); err != nil {
 			return nil, err
 		}

@@ -69,7 +69,14 @@ type Process struct {
 // Start starts the binary. The process is killed at the end of the test if it still runs.
 func Start(t testing.TB, args ...string) *Process {
 	t.Helper()
+	return StartEnv(t, nil, args...)
+}
+
+// StartEnv is Start with more environment variables, each NAME=VALUE.
+func StartEnv(t testing.TB, env []string, args ...string) *Process {
+	t.Helper()
 	cmd := exec.Command(Binary(t), args...)
+	cmd.Env = append(os.Environ(), env...)
 	p := &Process{cmd: cmd, ready: make(chan string, 1), done: make(chan struct{}), stderr: &tail{}}
 	cmd.Stderr = p.stderr
 	out, err := cmd.StdoutPipe()
