@@ -1,6 +1,7 @@
 package kvtx_test
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,9 +13,30 @@ import (
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
-// BenchmarkBare is the floor: bare atomic batches, one in flight, and as many plain updates sent together.
+// BenchmarkBare is the floor: bare atomic batches, one in flight, and as many plain updates sent together. Where they cross is
+// maxPlain in send.go.
 func BenchmarkBare(b *testing.B) {
-	s := newStore(b)
+	bareRuns(b, newStore(b))
+}
+
+// BenchmarkBareReplicated is the same on three servers, for maxPlainReplicated.
+func BenchmarkBareReplicated(b *testing.B) {
+	urls := serveCluster(b)
+	js := connect(b, urls[0])
+	var s *kvtx.Store
+	until(b, func() bool {
+		var err error
+		c, cancel := context.WithTimeout(b.Context(), 5*time.Second)
+		defer cancel()
+		s, err = kvtx.Ensure(c, js, kvtx.Config{Replicas: 3})
+		b.Log(err)
+		return err == nil
+	})
+	b.Cleanup(func() { _ = s.Close() })
+	bareRuns(b, s)
+}
+
+func bareRuns(b *testing.B, s *kvtx.Store) {
 	bare := s.Bare(300)
 	for _, n := range []int{1, 2, 4, 8, 12, 16, 24, 32, 64, 256, 500} {
 		b.Run(fmt.Sprintf("batch=%d", n), func(b *testing.B) {

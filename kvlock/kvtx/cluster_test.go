@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 // serveCluster boots three servers and returns their client URLs.
-func serveCluster(t *testing.T) []string {
+func serveCluster(t testing.TB) []string {
 	t.Helper()
 	var ports []int
 	var routes []*url.URL
@@ -29,6 +30,7 @@ func serveCluster(t *testing.T) []string {
 		_ = l.Close()
 	}
 	var urls []string
+	var servers []*server.Server
 	for i, port := range ports {
 		srv, err := server.NewServer(&server.Options{
 			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true,
@@ -46,10 +48,12 @@ func serveCluster(t *testing.T) []string {
 			t.Fatal("server is not ready")
 		}
 		urls = append(urls, srv.ClientURL())
-		if i == 2 {
-			until(t, func() bool { return srv.JetStreamIsCurrent() && len(srv.JetStreamClusterPeers()) == 3 })
-		}
+		servers = append(servers, srv)
 	}
+	// Only the leader tells its peers.
+	until(t, func() bool {
+		return slices.ContainsFunc(servers, func(s *server.Server) bool { return len(s.JetStreamClusterPeers()) == 3 })
+	})
 	return urls
 }
 

@@ -29,6 +29,7 @@ type committer struct {
 	hot      map[string]time.Time   // Keys that lost, until when they are kept apart.
 	turn     bool                   // It is the turn of those apart.
 	answered int                    // Members of the last group: they may come back at once.
+	came     int                    // Members that the last group began with.
 	took     time.Duration          // How long the last batch took; 0 after plain writes.
 	trip     time.Duration          // About what a group takes.
 	running  *member                // Whose function is running,
@@ -50,14 +51,15 @@ const closeGrace = 5 * time.Second
 
 // member is one commit that waits. It is owned by the goroutine of its caller and, from do until there is an outcome, by the committer.
 type member struct {
-	ctx    context.Context
-	fn     func(Snapshot, *Tx) error // nil: fixed values.
-	tx     *Tx                       // The fixed values, or what the function staged in its last run.
-	absent []string
-	start  uint64 // Of the store's clock, when the call began.
-	known  map[string]known
-	reads  []string // What the function read in its last run.
-	alone  int      // How often it lost although nothing had moved: it goes alone.
+	ctx     context.Context
+	fn      func(Snapshot, *Tx) error // nil: fixed values.
+	tx      *Tx                       // The fixed values, or what the function staged in its last run.
+	absent  []string
+	start   uint64 // Of the store's clock, when the call began.
+	known   map[string]known
+	reads   []string // What the function read in its last run.
+	refused uint64   // Of the store's clock: when a group with it was last refused.
+	alone   int      // How often it lost although nothing had moved: it goes alone.
 
 	outcome chan outcome
 
@@ -241,6 +243,7 @@ func (c *committer) take() []*member {
 	defer c.mu.Unlock()
 	members := c.waiting
 	c.waiting = nil
+	c.came = len(members)
 	return members
 }
 
@@ -264,7 +267,7 @@ func (c *committer) linger() {
 	limit := c.took / lingerShare
 	c.took = 0
 	c.mu.Lock()
-	expected := len(c.waiting) + c.answered
+	expected := min(len(c.waiting)+c.answered, c.came+c.came/4+1)
 	c.mu.Unlock()
 	if limit == 0 || expected < 2 {
 		return

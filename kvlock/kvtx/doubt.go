@@ -129,7 +129,7 @@ func (s *Store) again(ctx context.Context, t *tries, err error) error {
 		return err // The connection is closed, or ctx ended before anything was sent.
 	}
 	s.opts.log.DebugContext(ctx, "request repeated", "reason", err, "try", t.all, "doubt", t.doubt)
-	if perr := pause(ctx, nil, backoff(t.all)); perr != nil {
+	if perr := pause(ctx, ctx, backoff(t.all)); perr != nil {
 		return perr
 	}
 	t.all++
@@ -158,7 +158,7 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 			if !errors.Is(err, errUndecided) {
 				return rev, err
 			}
-			if err := pause(ctx, nil, backoff(t.all)); err != nil {
+			if err := pause(ctx, ctx, backoff(t.all)); err != nil {
 				return 0, inDoubt(err)
 			}
 		default:
@@ -189,7 +189,7 @@ var errUndecided = errors.New("not decided yet")
 
 // decideOne says whether a copy of a write applied, after another copy was refused.
 func (s *Store) decideOne(ctx context.Context, o *op, writer string, applied func(Entry) bool) (Revision, error) {
-	e, err := s.read(ctx, o.key)
+	e, err := s.read(ctx, ctx, o.key)
 	switch {
 	case err != nil:
 		return 0, inDoubt(err)
@@ -322,13 +322,13 @@ func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
 		case !errors.Is(err, errLost):
 			return 0, inDoubt(err)
 		}
-		e, err := s.read(ctx, r.key)
+		e, err := s.read(ctx, ctx, r.key)
 		switch value := string(e.Value); {
 		case err != nil:
 			return 0, inDoubt(err)
 		case e.Revision == r.rev:
 			// A copy is in flight: ask again.
-			if err := pause(ctx, nil, backoff(t.all)); err != nil {
+			if err := pause(ctx, ctx, backoff(t.all)); err != nil {
 				return 0, inDoubt(err)
 			}
 			continue

@@ -92,7 +92,7 @@ func (c *committer) refresh(key string, members []*member) {
 		return // Apart for no key.
 	}
 	// Without an answer the functions run on what is known.
-	if ks, err := c.store.readMany(c.life, []string{key}); err == nil {
+	if ks, err := c.store.readMany(c.life, c.life, key); err == nil {
 		for _, m := range members {
 			m.learn(ks[0])
 		}
@@ -289,10 +289,11 @@ func (g *group) expectations(m *member, o *outcome) error {
 			case !ok || k.Revision == w.expect:
 			case w.expect == 0 && !k.Exists:
 				w.expect = k.Revision
-			case k.asked >= m.start:
-				moved = append(moved, w.key)
-			case k.Revision > w.expect:
+			case k.Revision > w.expect && k.asked < m.start:
 				unsure = append(unsure, w.key)
+			case k.Revision > w.expect || m.refused > 0 && k.asked > m.refused:
+				moved = append(moved, w.key)
+				// Else the caller knows something newer than the store: the server decides.
 			}
 		}
 	}

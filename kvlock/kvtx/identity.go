@@ -79,7 +79,7 @@ func (s *Store) ready(ctx context.Context) error {
 		case errors.Is(err, jetstream.ErrStreamNotFound) && try > 3:
 			return err
 		}
-		if err := pause(ctx, nil, backoff(try)); err != nil {
+		if err := pause(ctx, ctx, backoff(try)); err != nil {
 			return err
 		}
 	}

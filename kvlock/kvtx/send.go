@@ -188,7 +188,8 @@ func (g *group) answer(err error) {
 // lost looks at the keys of a group that was refused. Its members run again on what is there now; those that touch what has moved go apart.
 func (c *committer) lost(g *group) {
 	s := c.store
-	entries, err := s.readMany(c.life, append(g.keys(), c.receipt.key))
+	refused := s.clock.Add(1)
+	entries, err := s.readMany(c.life, c.life, append(g.keys(), c.receipt.key)...)
 	if err == nil {
 		err = s.look(c.life)
 	}
@@ -200,24 +201,20 @@ func (c *committer) lost(g *group) {
 	for _, k := range entries {
 		now[k.Key] = k
 	}
-	c.receipt.rev = now[c.receipt.key].Revision
-	var moved []string
-	look := func(o *op) {
-		if now[o.key].Revision != o.expect {
-			moved = append(moved, o.key)
-		}
-	}
-	for _, sl := range g.slots {
-		look(&sl.op)
-	}
-	for i := range g.checks {
-		look(&g.checks[i])
-	}
+	moved := g.moved(now)
 	s.opts.log.DebugContext(c.life, "commits refused", "members", len(g.members), "moved", moved)
+	nothing := len(moved) == 0
+	if rev := now[c.receipt.key].Revision; rev != c.receipt.rev {
+		c.receipt.rev, nothing = rev, false // It had expired.
+	}
+	for _, key := range moved {
+		c.lostApart(key)
+	}
 
 	var again []*member
 	for _, m := range g.members {
 		m.leaveGroup()
+		m.refused = refused
 		apart := ""
 		for key := range m.touched() {
 			if k, ok := now[key]; ok {
@@ -228,19 +225,51 @@ func (c *committer) lost(g *group) {
 			}
 		}
 		switch {
-		case len(moved) == 0 && m.fn == nil && (m.alone > 0 || len(g.members) == 1):
+		case nothing && m.fn == nil && (m.alone > 0 || len(g.members) == 1):
 			m.answer(Result{}, &ConflictError{})
-		case len(moved) == 0:
-			m.alone++
-			again = append(again, m)
-		case apart != "" && m.fn != nil:
+		case apart != "" && m.fn == nil && m.conflict(now) != nil:
+			m.answer(Result{}, m.conflict(now))
+		case apart != "":
 			c.setApart(apart, m)
 		default:
+			if nothing {
+				m.alone++
+			}
 			again = append(again, m)
 		}
 	}
-	for _, key := range moved {
-		c.lostApart(key)
-	}
 	c.back(again)
+}
+
+// moved are the keys of the group that are not as it expected.
+func (g *group) moved(now map[string]known) []string {
+	var moved []string
+	for _, sl := range g.slots {
+		if now[sl.key].Revision != sl.expect {
+			moved = append(moved, sl.key)
+		}
+	}
+	for i := range g.checks {
+		if now[g.checks[i].key].Revision != g.checks[i].expect {
+			moved = append(moved, g.checks[i].key)
+		}
+	}
+	return moved
+}
+
+// conflict is the error of a member with fixed values, nil if what it expects is there.
+func (m *member) conflict(now map[string]known) error {
+	var moved []string
+	for _, list := range [...][]op{m.tx.writes, m.tx.checks} {
+		for i := range list {
+			k := now[list[i].key]
+			if k.Revision != list[i].expect && (list[i].expect != 0 || k.Exists) {
+				moved = append(moved, list[i].key)
+			}
+		}
+	}
+	if moved == nil {
+		return nil
+	}
+	return &ConflictError{Keys: moved}
 }

@@ -39,11 +39,12 @@ type Store struct {
 	placeholder Revision // The last one; of the committer alone.
 
 	identity
-	closing   chan struct{}
-	life      context.Context // Ends with closing.
-	endLife   context.CancelFunc
-	closeOnce sync.Once
-	calls     sync.WaitGroup
+	life    context.Context // Ends when Close begins.
+	endLife context.CancelFunc
+	mu      sync.Mutex
+	closed  bool
+	calls   sync.WaitGroup // Not begun any more once closed is set.
+	ended   chan struct{}  // Closed when Close is done.
 }
 
 func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.StreamInfo, cfg Config, opts []Option) (*Store, error) {
@@ -63,7 +64,7 @@ func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.S
 		maxPayload: int(js.Conn().MaxPayload()),
 		markerTTL:  cfg.MarkerTTL.String(),
 		cache:      newCache(o.cacheBytes),
-		closing:    make(chan struct{}),
+		ended:      make(chan struct{}),
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.committer = newCommitter(s, crand.Text())
@@ -103,69 +104,109 @@ func (s *Store) Subject(key string) string { return s.prefix + key }
 // DispatchSubject joins the parts below "op.<bucket>".
 func (s *Store) DispatchSubject(parts ...string) string { return s.dispatch + strings.Join(parts, ".") }
 
-// Close waits for the commits that were sent, a few seconds at most, and refuses the others with [ErrClosed]. The connection is the caller's.
+// Close waits for the commits that were sent, a few seconds at most, and refuses the others with [ErrClosed]. It waits for watches
+// and their functions to end. The connection is the caller's.
 func (s *Store) Close() error {
-	s.closeOnce.Do(func() {
-		close(s.closing)
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if first {
 		s.endLife()
 		s.committer.stop()
 		s.calls.Wait()
 		s.wire.close()
-	})
+		close(s.ended)
+	}
+	<-s.ended
 	return nil
 }
 
-// usable says why the store cannot be used.
-func (s *Store) usable() error {
-	select {
-	case <-s.closing:
+// enter begins a call, unless the store cannot be used; s.calls.Done ends it.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
 		return ErrClosed
-	default:
 	}
-	return s.failed()
+	if err := s.failed(); err != nil {
+		return err
+	}
+	s.calls.Add(1)
+	return nil
 }
 
 // Get reads one key from the stream's leader. That it is absent is no error. While there is no connection or no leader it
 // waits until ctx ends.
 func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
-	if err := checkKey(key); err != nil {
-		return Entry{}, err
-	}
-	if err := s.usable(); err != nil {
-		return Entry{}, err
-	}
-	asked := s.clock.Add(1)
-	e, err := s.read(ctx, key)
+	ks, err := s.readMany(ctx, s.life, key)
 	if err != nil {
-		return Entry{}, fmt.Errorf("read %s: %w", key, err)
+		return Entry{}, err
 	}
-	s.cache.put(known{e, asked, s.clock.Add(1)})
-	return e, nil
+	return ks[0].Entry, nil
 }
 
 // GetMany reads several keys as Get does, in parallel; the entries are in the order of the keys. They are not a snapshot of one moment.
 func (s *Store) GetMany(ctx context.Context, keys ...string) ([]Entry, error) {
-	if len(keys) == 1 {
-		e, err := s.Get(ctx, keys[0])
-		return []Entry{e}, err
+	ks, err := s.readMany(ctx, s.life, keys...)
+	if err != nil {
+		return nil, err
 	}
-	entries, errs := make([]Entry, len(keys)), make([]error, len(keys))
-	var wg sync.WaitGroup
-	workers := min(len(keys), 32)
-	var next atomic.Int64
-	for range workers {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
-				entries[i], errs[i] = s.Get(ctx, keys[i])
-			}
-		})
+	entries := make([]Entry, len(ks))
+	for i := range ks {
+		entries[i] = ks[i].Entry
 	}
-	wg.Wait()
-	return entries, errors.Join(errs...)
+	return entries, nil
 }
 
-// read asks until there is an answer, or ctx ends.
-func (s *Store) read(ctx context.Context, key string) (Entry, error) {
+// maxReads is how many keys are read side by side for one call.
+const maxReads = 32
+
+// readMany reads keys from the leader, and into the cache, until there is an answer, or ctx or life ends. life is the store's, or the
+// committer's, which goes on while the store is being closed.
+func (s *Store) readMany(ctx, life context.Context, keys ...string) ([]known, error) {
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			return nil, err
+		}
+	}
+	if life == s.life {
+		if err := s.enter(); err != nil {
+			return nil, err
+		}
+		defer s.calls.Done()
+	}
+	ks, errs := make([]known, len(keys)), make([]error, len(keys))
+	one := func(i int) {
+		asked := s.clock.Add(1)
+		e, err := s.read(ctx, life, keys[i])
+		if err != nil {
+			errs[i] = fmt.Errorf("read %s: %w", keys[i], err)
+			return
+		}
+		ks[i] = known{e, asked, s.clock.Add(1)}
+		s.cache.put(ks[i])
+	}
+	var next atomic.Int64
+	some := func() {
+		for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
+			one(i)
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(len(keys), maxReads) - 1 {
+		wg.Go(some)
+	}
+	some()
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return ks, nil
+}
+
+// read asks until there is an answer.
+func (s *Store) read(ctx, life context.Context, key string) (Entry, error) {
 	for try := 0; ; try++ {
 		var e Entry
 		err := s.exchange(ctx, Read, func() []string { return []string{key} }, func(ctx context.Context) (err error) {
@@ -178,7 +219,7 @@ func (s *Store) read(ctx context.Context, key string) (Entry, error) {
 		case !errors.Is(err, errNoAnswer) && !errors.Is(err, errUnheard) && !unavailable(err):
 			return Entry{}, err
 		}
-		if err := pause(ctx, s.closing, backoff(try)); err != nil {
+		if err := pause(ctx, life, backoff(try)); err != nil {
 			return Entry{}, err
 		}
 	}
@@ -196,8 +237,8 @@ func backoff(try int) time.Duration {
 	return d/2 + rand.N(d)
 }
 
-// pause waits, unless ctx or the store ends.
-func pause(ctx context.Context, closing <-chan struct{}, d time.Duration) error {
+// pause waits, unless ctx or life ends first.
+func pause(ctx, life context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -205,7 +246,7 @@ func pause(ctx context.Context, closing <-chan struct{}, d time.Duration) error 
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-closing:
+	case <-life.Done():
 		return ErrClosed
 	}
 }

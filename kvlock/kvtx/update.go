@@ -53,10 +53,9 @@ func (s *Store) Update(ctx context.Context, keys []string, fn func(Snapshot, *Tx
 
 // do makes the member's commit. It reads what the committer asks it to read, so that the committer never waits for reads of one member.
 func (s *Store) do(m *member, keys ...string) (Result, error) {
-	if err := s.usable(); err != nil {
+	if err := s.enter(); err != nil {
 		return Result{}, err
 	}
-	s.calls.Add(1)
 	defer s.calls.Done()
 	m.start = s.clock.Add(1)
 	m.outcome = make(chan outcome, 1)
@@ -87,30 +86,14 @@ func (s *Store) do(m *member, keys ...string) (Result, error) {
 
 // fetch reads keys from the leader for the member.
 func (s *Store) fetch(m *member, keys []string) error {
-	entries, err := s.readMany(m.ctx, keys)
+	ks, err := s.readMany(m.ctx, s.life, keys...)
 	if err != nil {
 		return err
 	}
-	for _, k := range entries {
+	for _, k := range ks {
 		m.learn(k)
 	}
 	return nil
-}
-
-// readMany reads keys from the leader into the cache.
-func (s *Store) readMany(ctx context.Context, keys []string) ([]known, error) {
-	asked := s.clock.Add(1)
-	entries, err := s.GetMany(ctx, keys...)
-	if err != nil {
-		return nil, err
-	}
-	seen := s.clock.Add(1)
-	ks := make([]known, len(entries))
-	for i, e := range entries {
-		ks[i] = known{e, asked, seen}
-		s.cache.put(ks[i])
-	}
-	return ks, nil
 }
 
 // snapshot is what a member's function reads: its own staged writes, then what earlier members of the group staged, then what is known.

@@ -46,7 +46,9 @@ func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) erro
 	w.filters = slices.Compact(w.filters)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.calls.Add(1)
+	if err := s.enter(); err != nil {
+		return err
+	}
 	defer s.calls.Done()
 	defer context.AfterFunc(s.life, cancel)()
 	for try := 0; ; {
@@ -57,8 +59,8 @@ func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) erro
 		case errors.As(err, &stop):
 			return stop.err
 		case ctx.Err() != nil:
-			if uerr := s.usable(); uerr != nil {
-				return uerr
+			if s.life.Err() != nil {
+				return ErrClosed
 			}
 			return ctx.Err()
 		case w.last > before:
@@ -67,7 +69,9 @@ func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) erro
 			try++
 		}
 		s.opts.log.DebugContext(ctx, "watch begins again", "after", uint64(w.last), "reason", err)
-		if err := pause(ctx, s.closing, backoff(try)); err != nil {
+		if err := pause(ctx, s.life, backoff(try)); err != nil && s.life.Err() != nil {
+			return ErrClosed
+		} else if err != nil {
 			return err
 		}
 	}
@@ -200,7 +204,7 @@ func (w *watch) expire(ctx context.Context) error {
 			return nil
 		}
 		x := w.expiries.pop()
-		e, err := w.store.read(ctx, x.key)
+		e, err := w.store.read(ctx, w.store.life, x.key)
 		switch {
 		case err != nil:
 			w.expiries.push(x, now) // The watch begins again and finds it.
