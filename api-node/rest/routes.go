@@ -52,6 +52,12 @@ var built = []route{
 	{"GET /types/{id}/encryption", 0, (*call).showTypeEncryption},
 	{"GET /types/{id}/os-volume-type-access", 0, (*call).showTypeAccess},
 
+	{"POST /types/{id}/action", 0, func(c *call) error { return c.act(typeActions) }},
+	{"POST /backups/{id}/action", 0, func(c *call) error { return c.act(backupActions) }},
+	{"POST /groups/{id}/action", mvGroupVolume, func(c *call) error { return c.act(groupActions) }},
+	{"POST /groups/action", mvGroupSnapshots, func(c *call) error { return c.act(groupsActions) }},
+	{"POST /group_snapshots/{id}/action", mvGroupSnapshots, func(c *call) error { return c.act(groupSnapshotActions) }},
+
 	{"GET /limits", 0, (*call).showLimits},
 	{"GET /os-availability-zone", 0, (*call).listZones},
 	{"GET /extensions", 0, (*call).listExtensions},
@@ -68,19 +74,17 @@ var unbuilt = []struct {
 	{"changing metadata", 0, "POST|PUT /volumes/{id}/metadata, PUT|DELETE /volumes/{id}/metadata/{key}, " +
 		"POST|PUT /snapshots/{id}/metadata, PUT|DELETE /snapshots/{id}/metadata/{key}"},
 	{"editing volume types", 0, "POST /types, PUT|DELETE /types/{id}, POST /types/{id}/extra_specs, PUT|DELETE /types/{id}/extra_specs/{key}, " +
-		"POST /types/{id}/action, POST /types/{id}/encryption, GET|PUT|DELETE /types/{id}/encryption/{key}"},
+		"POST /types/{id}/encryption, GET|PUT|DELETE /types/{id}/encryption/{key}"},
 	{"default types of projects", 62, "GET /default-types, GET|PUT|DELETE /default-types/{id}"},
 	{"quota sets", 0, "GET|PUT|DELETE /os-quota-sets/{id}, GET /os-quota-sets/{id}/defaults"},
 	{"quota classes", 0, "GET|PUT /os-quota-class-sets/{id}"},
-	{"backups", 0, "GET|POST /backups, GET /backups/detail, GET|DELETE /backups/{id}, POST /backups/{id}/restore, POST /backups/{id}/action, " +
+	{"backups", 0, "GET|POST /backups, GET /backups/detail, GET|DELETE /backups/{id}, POST /backups/{id}/restore, " +
 		"GET /backups/{id}/export_record, POST /backups/import_record"},
 	{"changing backups", 9, "PUT /backups/{id}"},
 	{"volume transfers", 55, "GET|POST /volume-transfers, GET /volume-transfers/detail, GET|DELETE /volume-transfers/{id}, POST /volume-transfers/{id}/accept"},
 	{"volume transfers", 0, "GET|POST /os-volume-transfer, GET /os-volume-transfer/detail, GET|DELETE /os-volume-transfer/{id}, POST /os-volume-transfer/{id}/accept"},
-	{"groups", 13, "GET|POST /groups, GET /groups/detail, GET|PUT /groups/{id}, POST /groups/{id}/action"},
-	{"groups from a source", 14, "POST /groups/action"},
+	{"groups", 13, "GET|POST /groups, GET /groups/detail, GET|PUT /groups/{id}"},
 	{"group snapshots", 14, "GET|POST /group_snapshots, GET /group_snapshots/detail, GET|DELETE /group_snapshots/{id}"},
-	{"actions on group snapshots", 19, "POST /group_snapshots/{id}/action"},
 	{"group types", 11, "GET|POST /group_types, GET|PUT|DELETE /group_types/{id}, GET|POST /group_types/{id}/group_specs, " +
 		"GET|PUT|DELETE /group_types/{id}/group_specs/{key}"},
 	{"consistency groups", 0, "GET|POST /consistencygroups, GET /consistencygroups/detail, GET /consistencygroups/{id}, PUT /consistencygroups/{id}/update, " +
@@ -103,6 +107,19 @@ var unbuilt = []struct {
 	{"taking volumes into management", 0, "GET|POST /os-volume-manage, GET /os-volume-manage/detail"},
 	{"taking snapshots into management", 0, "GET|POST /os-snapshot-manage, GET /os-snapshot-manage/detail"},
 }
+
+// The actions on what is not built.
+var (
+	typeActions   = map[string]action{"addProjectAccess": {what: "give a project access"}, "removeProjectAccess": {what: "take access from a project"}}
+	backupActions = map[string]action{"os-reset_status": {what: "set the status by hand"}, "os-force_delete": {what: "delete by force"}}
+	groupActions  = map[string]action{
+		"delete": {what: "delete a group"}, "reset_status": {min: 20, what: "set the status by hand"},
+		"enable_replication": {min: 38, what: "replicate a group"}, "disable_replication": {min: 38, what: "stop the replication of a group"},
+		"failover_replication": {min: 38, what: "fail a group over"}, "list_replication_targets": {min: 38, what: "list where a group is replicated"},
+	}
+	groupsActions        = map[string]action{"create-from-src": {min: mvGroupSnapshots, what: "create a group from a source"}}
+	groupSnapshotActions = map[string]action{"reset_status": {min: 19, what: "set the status by hand"}}
+)
 
 // volumeRoutes makes the routes of the Block Storage API and the set of its collections.
 func (a *API) volumeRoutes() (*http.ServeMux, map[string]bool) {

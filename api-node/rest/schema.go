@@ -230,6 +230,9 @@ func number(v any) (*big.Float, bool) {
 		return nil, false
 	}
 	const longest = 400 // digits of the largest float64, and some
+	if rest, negative := strings.CutPrefix(s, "-"); len(s) > longest && digits(rest) {
+		return new(big.Float).SetInf(negative), true
+	}
 	if s == "" || len(s) > longest {
 		return nil, false
 	}

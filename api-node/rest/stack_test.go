@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ type stack struct {
 	worker *admittest.Worker
 	api    *API
 	url    string
+	// stop ends the HTTP server.
+	stop func()
 }
 
 var unlimited = records.Limits{Volumes: records.Unlimited, Snapshots: records.Unlimited, GiB: records.Unlimited}
@@ -73,6 +76,7 @@ func newLimitedStack(t testing.TB, limits records.Limits, change ...func(*Config
 	s.url = "http://" + l.Addr().String()
 	served := make(chan error, 1)
 	serving, stop := context.WithCancel(context.Background())
+	s.stop = stop
 	go func() { served <- s.api.Serve(serving, l) }()
 	t.Cleanup(func() {
 		stop()
@@ -351,4 +355,16 @@ func (p plainUsers) Identify(r *http.Request) (auth.Identity, error) {
 	id, err := p.NoAuth.Identify(r)
 	id.Admin = false
 	return id, err
+}
+
+// countingReader counts who waits for the end of operations.
+type countingReader struct {
+	Reader
+	waiting *atomic.Int32
+}
+
+func (r *countingReader) WaitEnded(ctx context.Context, id block.OperationID) (*view.Operation, error) {
+	r.waiting.Add(1)
+	defer r.waiting.Add(-1)
+	return r.Reader.WaitEnded(ctx, id)
 }

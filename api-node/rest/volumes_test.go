@@ -159,7 +159,7 @@ func TestVolumeIsDeletedAndRefusedAsInCinder(t *testing.T) {
 	del(id+"?cascade=perhaps").fault(400, "Value 'perhaps' for 'cascade' is not a boolean.")
 	del(id+"?force=true").fault(501, "Deleting a volume by force…")
 	snapshot := s.newSnapshot(id, nil)
-	del(id + "?cascade=true").fault(501, "Deleting a volume together with its snapshots (cascade)…")
+	del(id+"?cascade=true").fault(501, "Deleting a volume together with its snapshots (cascade)…")
 	if a := del(id); a.status != 400 {
 		t.Errorf("delete of a volume with a snapshot: %d %s", a.status, a.body)
 	}
