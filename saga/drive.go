@@ -96,7 +96,7 @@ func (d *drive) load(input any) error {
 		return err
 	}
 	if rec.Step < len(d.sh.Steps) {
-		d.begun = rec.Begun || rec.Tried > 0 || d.log.Epoch() > 1 && !d.sh.Steps[rec.Step].Intent
+		d.begun = rec.Begun || d.log.Epoch() > 1 && !d.sh.Steps[rec.Step].Intent
 	}
 	return nil
 }

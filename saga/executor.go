@@ -180,7 +180,7 @@ func (st Status) err(id ID) error {
 
 // Run drives a run that the caller holds, until it has ended or is stuck (then the error is nil and the
 // status says which). Name, version and input (an S or *S) count only if nothing of it was journalled yet;
-// version 0 is the latest registered.
+// version 0 is the latest registered. A Log serves one Run: whoever wants to drive on takes the run over again.
 //
 // Errors: ErrParked, ErrFenced, ErrLeft, the context's, the journal's. None of them changed the run.
 func (e *Executor) Run(ctx context.Context, log Log, name string, version int, input any) (Status, error) {
