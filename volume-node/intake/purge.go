@@ -46,7 +46,7 @@ func (i *Intake) purgeQueue(ctx context.Context, q *queue) (more bool, err error
 	if err != nil {
 		return false, err
 	}
-	floor := info.AckFloor.Stream
+	floor := floorOf(info)
 	if floor > q.purged {
 		err := i.deps.Store.Stream().Purge(ctx, jetstream.WithPurgeSubject(q.filter), jetstream.WithPurgeSequence(floor+1))
 		if err != nil {
@@ -55,4 +55,13 @@ func (i *Intake) purgeQueue(ctx context.Context, q *queue) (more bool, err error
 		q.purged = floor
 	}
 	return info.NumAckPending > 0, nil
+}
+
+// floorOf is the stream sequence up to which nothing is left to do. The server's own floor stays behind when a message
+// was purged that it had delivered (nats-server 2.15): but what was delivered and is not pending is done.
+func floorOf(info *jetstream.ConsumerInfo) uint64 {
+	if info.NumAckPending == 0 {
+		return max(info.AckFloor.Stream, info.Delivered.Stream)
+	}
+	return info.AckFloor.Stream
 }

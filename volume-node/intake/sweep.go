@@ -176,7 +176,7 @@ func (s *sweeper) lost(ctx context.Context, q *queue, rec kvlock.Record) (string
 	if err != nil {
 		return "", err
 	}
-	if msg.Sequence <= info.AckFloor.Stream {
+	if msg.Sequence <= floorOf(info) {
 		return fmt.Sprintf("dispatch %d was acknowledged", rec.Dispatch), nil
 	}
 	return "", nil
