@@ -157,6 +157,7 @@ type prepared struct {
 	digest []byte
 	at     time.Time
 	decide func(*draft) error
+	empty  *empty   // of the creation of an empty volume
 	keys   []string // to read in advance
 	fresh  []string // keys with an ID that was just made up
 }

@@ -12,19 +12,19 @@ import (
 )
 
 // zoneOf is the availability zone of a backend.
-func (d *draft) zoneOf(b records.Backend) string {
+func (a *Admitter) zoneOf(b records.Backend) string {
 	if b.Zone == "" {
-		return d.a.defaults.Zone
+		return a.defaults.Zone
 	}
 	return b.Zone
 }
 
 // checkZone refuses a zone that no backend is in.
-func (d *draft) checkZone(zone string) error {
-	if zone == "" || zone == d.a.defaults.Zone {
+func (a *Admitter) checkZone(zone string) error {
+	if zone == "" || zone == a.defaults.Zone {
 		return nil
 	}
-	if slices.ContainsFunc(d.a.hints.Backends(), func(b records.Backend) bool { return b.Zone == zone }) {
+	if slices.ContainsFunc(a.hints.Backends(), func(b records.Backend) bool { return b.Zone == zone }) {
 		return nil
 	}
 	return messages.Errorf(messages.CodeInvalid, "Availability zone '%s' is invalid.", zone)
@@ -32,11 +32,11 @@ func (d *draft) checkZone(zone string) error {
 
 // chooseBackend returns the backend in the zone with the most room, by what the view knows. Where it is wrong, the
 // operation's first step finds out and looks for another one.
-func (d *draft) chooseBackend(zone string, size block.GiB) (string, error) {
+func (a *Admitter) chooseBackend(zone string, size block.GiB) (string, error) {
 	var why []string
 	best, most, ties := "", 0.0, 0
-	for _, b := range d.a.hints.Backends() {
-		room, err := d.room(b, zone, size)
+	for _, b := range a.hints.Backends() {
+		room, err := a.room(b, zone, size)
 		if err != nil {
 			why = append(why, b.Name+" "+err.Error())
 			continue
@@ -60,19 +60,19 @@ func (d *draft) chooseBackend(zone string, size block.GiB) (string, error) {
 }
 
 // room returns how many more bytes may be allocated on the backend, or why it is out of the question.
-func (d *draft) room(b records.Backend, zone string, size block.GiB) (float64, error) {
-	if z := d.zoneOf(b); z != zone {
+func (a *Admitter) room(b records.Backend, zone string, size block.GiB) (float64, error) {
+	if z := a.zoneOf(b); z != zone {
 		return 0, fmt.Errorf("is in zone %s, not in %s", z, zone)
 	}
-	return d.roomFor(b.Name, size)
+	return a.roomFor(b.Name, size)
 }
 
-func (d *draft) roomFor(backend string, size block.GiB) (float64, error) {
-	p, ok := d.a.hints.Pool(backend)
+func (a *Admitter) roomFor(backend string, size block.GiB) (float64, error) {
+	p, ok := a.hints.Pool(backend)
 	switch {
 	case !ok:
 		return 0, fmt.Errorf("has reported no room")
-	case !slices.ContainsFunc(d.a.hints.Nodes(), func(n records.Node) bool { return slices.Contains(n.Backends, backend) }):
+	case !slices.ContainsFunc(a.hints.Nodes(), func(n records.Node) bool { return slices.Contains(n.Backends, backend) }):
 		return 0, fmt.Errorf("is served by no node")
 	case p.TotalBytes < 0:
 		return 1 << 62, nil

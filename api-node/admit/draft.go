@@ -21,6 +21,7 @@ type draft struct {
 
 	req     messages.Request // filled in by the decision
 	backend string           // whose nodes are told
+	payload []byte           // of the operation record; made from req if nil
 	writes  []write
 	checks  []check
 }
@@ -56,12 +57,10 @@ func (d *draft) admit() error {
 	if err := d.p.decide(d); err != nil {
 		return err
 	}
-	payload := sagakv.NewPayload(records.Encode(records.Operation{
-		ID: d.p.id, Kind: d.p.kind, Version: d.req.Version(), Project: d.p.caller.Project, User: d.p.caller.User,
-		RequestID: d.p.caller.RequestID, Resource: d.req.Resource(), Request: messages.Encode(d.req), Digest: d.p.digest,
-		Submitted: d.p.at, Backend: d.backend, Dispatch: 1,
-	}))
-	if _, err := d.a.locks.StageAcquire(d.s, d.tx, owner, payload, d.req.Claims()...); err != nil {
+	if d.payload == nil {
+		d.payload = d.p.payload(d.req, d.backend)
+	}
+	if _, err := d.a.locks.StageAcquire(d.s, d.tx, owner, d.payload, d.req.Claims()...); err != nil {
 		return d.conflict(err)
 	}
 	for _, w := range d.writes {
@@ -72,6 +71,15 @@ func (d *draft) admit() error {
 	}
 	d.tx.Publish(d.a.store.DispatchSubject(records.DispatchParts(d.backend, d.p.id, 1)...), nil, nil)
 	return nil
+}
+
+// payload is what the operation's record carries: the request with everything that was decided filled in.
+func (p *prepared) payload(req messages.Request, backend string) []byte {
+	return sagakv.NewPayload(records.Encode(records.Operation{
+		ID: p.id, Kind: p.kind, Version: req.Version(), Project: p.caller.Project, User: p.caller.User,
+		RequestID: p.caller.RequestID, Resource: req.Resource(), Request: messages.Encode(req), Digest: p.digest,
+		Submitted: p.at, Backend: backend, Dispatch: 1,
+	}))
 }
 
 // put stages a record.

@@ -61,6 +61,8 @@ func (a *Admitter) plan(p *prepared, req messages.Request) {
 			p.reads(records.SnapshotKey(r.FromSnapshot))
 		case r.FromVolume != "":
 			p.reads(records.VolumeKey(r.FromVolume))
+		default:
+			p.empty = a.settleEmpty(p, *r)
 		}
 		p.decide = (*draft).createVolume
 	case *messages.DeleteVolume:

@@ -19,9 +19,12 @@ type source struct {
 
 // createVolume checks in Cinder's order: existence of the source, its state, size, type, zone, quota, backend.
 func (d *draft) createVolume() error {
+	if d.p.empty != nil {
+		return d.createEmpty(d.p.empty)
+	}
 	r := *d.p.req.(*messages.CreateVolume)
 	d.req = &r
-	if err := d.checkType(r.Type); err != nil {
+	if err := d.a.checkType(r.Type); err != nil {
 		return err
 	}
 	src, err := d.source(&r)
@@ -31,12 +34,24 @@ func (d *draft) createVolume() error {
 	if err := sizeFrom(&r, src); err != nil {
 		return err
 	}
-	if err := d.checkZone(r.Zone); err != nil {
+	if err := d.a.checkZone(r.Zone); err != nil {
 		return err
 	}
-	if src != nil && r.Zone != "" && r.Zone != src.zone {
+	if r.Zone != "" && r.Zone != src.zone {
 		return invalidInput("Volume must be in the same availability zone as the %s", src.word)
 	}
+	r.Type, r.Zone, r.Backend, d.backend = cmp.Or(r.Type, d.a.defaults.Type), cmp.Or(r.Zone, src.zone), src.backend, src.backend
+	return d.newVolume(&r, records.Encode(d.p.volume(&r)), func() error {
+		if _, err := d.a.roomFor(src.backend, r.SizeGiB); err != nil {
+			return messages.Errorf(messages.CodeNoBackend,
+				"No valid backend was found. The volume must be on the backend of its source: %s %v.", src.backend, err)
+		}
+		return nil
+	})
+}
+
+// newVolume charges the quota and stages the volume's record, unless its ID is taken or room says that there is none.
+func (d *draft) newVolume(r *messages.CreateVolume, record []byte, room func() error) error {
 	key := records.VolumeKey(r.Volume)
 	rev, err := absent[block.Volume](d, key, "Volume", string(r.Volume))
 	if err != nil {
@@ -45,35 +60,67 @@ func (d *draft) createVolume() error {
 	if err := d.charge(d.p.caller.Project, volumeUsage(r.SizeGiB)); err != nil {
 		return err
 	}
-	r.Type = cmp.Or(r.Type, d.a.defaults.Type)
-	if err := d.place(&r, src); err != nil {
+	if err := room(); err != nil {
 		return err
 	}
-	put(d, key, block.Volume{
-		ID: r.Volume, Project: d.p.caller.Project, User: d.p.caller.User, Name: r.Name, Description: r.Description,
-		SizeGiB: r.SizeGiB, Type: r.Type, Zone: r.Zone, Metadata: r.Metadata, Status: block.VolumeCreating,
-		FromSnapshot: r.FromSnapshot, FromVolume: r.FromVolume, Backend: r.Backend, ChargedGiB: r.SizeGiB,
-		CreatedAt: d.p.at, LastOperation: d.p.id,
-	}, rev)
+	d.writes = append(d.writes, write{key, record, rev})
 	return nil
 }
 
-func (d *draft) checkType(name string) error {
-	if name == "" || name == d.a.defaults.Type {
+// volume is the record of the volume that a request makes, all of it settled.
+func (p *prepared) volume(r *messages.CreateVolume) block.Volume {
+	return block.Volume{
+		ID: r.Volume, Project: p.caller.Project, User: p.caller.User, Name: r.Name, Description: r.Description,
+		SizeGiB: r.SizeGiB, Type: r.Type, Zone: r.Zone, Metadata: r.Metadata, Status: block.VolumeCreating,
+		FromSnapshot: r.FromSnapshot, FromVolume: r.FromVolume, Backend: r.Backend, ChargedGiB: r.SizeGiB,
+		CreatedAt: p.at, LastOperation: p.id,
+	}
+}
+
+// empty is the part of the decision about an empty volume that needs no record. It is made before the commit, because
+// decisions of all requests run one after another.
+type empty struct {
+	err     error // of type or zone
+	room    error // of the choice of a backend
+	req     *messages.CreateVolume
+	record  []byte
+	payload []byte
+}
+
+func (a *Admitter) settleEmpty(p *prepared, r messages.CreateVolume) *empty {
+	e := &empty{req: &r, err: cmp.Or(a.checkType(r.Type), a.checkZone(r.Zone))}
+	if e.err != nil {
+		return e
+	}
+	r.Type, r.Zone = cmp.Or(r.Type, a.defaults.Type), cmp.Or(r.Zone, a.defaults.Zone)
+	if r.Backend, e.room = a.chooseBackend(r.Zone, r.SizeGiB); e.room != nil {
+		return e
+	}
+	e.record, e.payload = records.Encode(p.volume(&r)), p.payload(&r, r.Backend)
+	return e
+}
+
+func (d *draft) createEmpty(e *empty) error {
+	if e.err != nil {
+		return e.err
+	}
+	d.req, d.backend, d.payload = e.req, e.req.Backend, e.payload
+	return d.newVolume(e.req, e.record, func() error { return e.room })
+}
+
+func (a *Admitter) checkType(name string) error {
+	if name == "" || name == a.defaults.Type {
 		return nil
 	}
 	return messages.Errorf(messages.CodeNotFound, "Volume type with name %s could not be found.", name)
 }
 
-// source reads what the volume is made from; nil if it is to be empty.
+// source reads what the volume is made from.
 func (d *draft) source(r *messages.CreateVolume) (*source, error) {
-	switch {
-	case r.FromSnapshot != "":
+	if r.FromSnapshot != "" {
 		return d.fromSnapshot(r)
-	case r.FromVolume != "":
-		return d.fromVolume(r)
 	}
-	return nil, nil
+	return d.fromVolume(r)
 }
 
 func (d *draft) fromSnapshot(r *messages.CreateVolume) (*source, error) {
@@ -92,7 +139,7 @@ func (d *draft) fromSnapshot(r *messages.CreateVolume) (*source, error) {
 	d.check(records.SnapshotKey(r.FromSnapshot), s.rev)
 	r.SnapshotVolume, r.SourceGiB = s.T.Volume, s.T.SizeGiB
 	b, _ := d.a.hints.Backend(s.T.Backend)
-	return &source{size: s.T.SizeGiB, zone: d.zoneOf(b), backend: s.T.Backend, word: "snapshot"}, nil
+	return &source{size: s.T.SizeGiB, zone: d.a.zoneOf(b), backend: s.T.Backend, word: "snapshot"}, nil
 }
 
 func (d *draft) fromVolume(r *messages.CreateVolume) (*source, error) {
@@ -127,9 +174,6 @@ func (d *draft) checkCopy(v *block.Volume) error {
 
 // sizeFrom settles the size.
 func sizeFrom(r *messages.CreateVolume, src *source) error {
-	if src == nil {
-		return nil // Validate has checked it
-	}
 	if r.SizeGiB == 0 {
 		r.SizeGiB = src.size
 	}
@@ -140,22 +184,6 @@ func sizeFrom(r *messages.CreateVolume, src *source) error {
 		return invalidInput("Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", r.SizeGiB, src.size)
 	}
 	return invalidInput("Volume size '%d'GB cannot be smaller than original volume size  %dGB. They must be >= original volume size.", r.SizeGiB, src.size)
-}
-
-// place settles backend and zone: with its source, else where there is most room.
-func (d *draft) place(r *messages.CreateVolume, src *source) error {
-	if src == nil {
-		r.Zone = cmp.Or(r.Zone, d.a.defaults.Zone)
-		backend, err := d.chooseBackend(r.Zone, r.SizeGiB)
-		r.Backend, d.backend = backend, backend
-		return err
-	}
-	r.Zone, r.Backend, d.backend = cmp.Or(r.Zone, src.zone), src.backend, src.backend
-	if _, err := d.roomFor(src.backend, r.SizeGiB); err != nil {
-		return messages.Errorf(messages.CodeNoBackend,
-			"No valid backend was found. The volume must be on the backend of its source: %s %v.", src.backend, err)
-	}
-	return nil
 }
 
 // onlyExclusive forgets readers: they are not what stands in the way.

@@ -1,0 +1,305 @@
+package view_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/scoria-storage/scoria/api-node/admit/admittest"
+	"github.com/scoria-storage/scoria/api-node/view"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+)
+
+func newID() string { return uuid.NewString() }
+
+func TestAfterWaitEveryoneReadsTheirOwnWrites(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			project := fmt.Sprintf("p%d", g%2)
+			for range 10 {
+				acc := s.submit(project, &messages.CreateVolume{SizeGiB: 1})
+				if err := s.view.Wait(t.Context(), acc.Revision); err != nil {
+					t.Error(err)
+					return
+				}
+				if row, ok := s.view.Volume(block.VolumeID(acc.Resource)); !ok || row.Holder == nil || row.Shown != block.VolumeCreating {
+					t.Errorf("the volume that was just accepted: %+v, %v", row, ok)
+				}
+				if !slices.ContainsFunc(slices.Collect(s.view.Volumes(project)), func(r *view.Volume) bool { return string(r.ID) == acc.Resource }) {
+					t.Error("the volume that was just accepted is not in the list")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if _, use := s.view.Quota("p0"); use.Volumes != 40 {
+		t.Errorf("40 volumes were created, the quota shows %+v", use)
+	}
+}
+
+// Who waits for the end of an operation finds what it did.
+func TestAnEndIsNotSeenBeforeItsEffects(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := make(chan int)
+	changes := s.view.FollowAll(ctx)
+	go func() {
+		n := 0
+		for op := range changes {
+			if !op.Ended {
+				continue
+			}
+			n++
+			row, ok := s.view.Volume(block.VolumeID(op.Resource))
+			if op.Kind == block.VolumeCreate && (!ok || row.Shown == block.VolumeCreating) || op.Kind == block.VolumeDelete && ok {
+				t.Errorf("%s has ended, and the volume is %+v, %v", op.Kind, row, ok)
+			}
+			if n == 80 {
+				break
+			}
+		}
+		seen <- n
+	}()
+	for range 40 {
+		v := s.newVolume("p1")
+		acc := s.submit("p1", &messages.DeleteVolume{Volume: v})
+		s.end(acc.Operation, admittest.Succeed)
+		if _, err := s.view.WaitEnded(t.Context(), acc.Operation); err != nil {
+			t.Fatal(err)
+		}
+		if _, use := s.view.Quota("p1"); !use.IsZero() {
+			t.Errorf("the delete has ended, and the project uses %+v", use)
+		}
+	}
+	select {
+	case n := <-seen:
+		if n != 80 {
+			t.Errorf("%d ends were seen, want 80", n)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("not all ends were seen")
+	}
+	cancel()
+}
+
+func TestTenThousandVolumesLoadQuickly(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	const n = 10_000
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ids := make([]block.VolumeID, n)
+	last := s.put(n, func(i int) string {
+		ids[i] = block.VolumeID(newID())
+		return records.VolumeKey(ids[i])
+	}, func(i int) []byte {
+		return records.Encode(block.Volume{ID: ids[i], Project: "p1", User: "u", Name: fmt.Sprintf("volume %d", i), SizeGiB: 10, Type: "__DEFAULT__",
+			Zone: "nova", Status: block.VolumeAvailable, Backend: "b1", ReservedGiB: 10, ChargedGiB: 10, CreatedAt: begin.Add(time.Duration(i) * time.Second)})
+	})
+	if err := s.view.Wait(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	before := heap()
+	start := time.Now()
+	v := s.run()
+	took := time.Since(start)
+	t.Logf("%d volumes loaded in %v, %d KiB", n, took, (heap()-before)>>10)
+	if limit := 5 * time.Second; took > limit { // well under a second on a quiet machine; the race detector and neighbours are slow
+		t.Errorf("loading took %v", took)
+	}
+	start = time.Now()
+	i := n
+	for r := range v.Volumes("p1") {
+		if i--; r.ID != ids[i] {
+			t.Fatalf("the list is not newest first at %d", i)
+		}
+	}
+	t.Logf("listed in %v", time.Since(start))
+	if i != 0 {
+		t.Errorf("%d volumes are missing from the list", i)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func TestAListIsFromOnePublicationWhileTheViewGoesOn(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for range 3 {
+		s.newVolume("p1")
+	}
+	n := 0
+	for range s.view.Volumes("p1") {
+		s.newVolume("p1") // waits for the view: the list in hand does not grow for it
+		if n++; n > 3 {
+			break
+		}
+	}
+	if n != 3 {
+		t.Errorf("the list began with 3 volumes and went over %d", n)
+	}
+	for range s.view.Volumes("p1") { // a list may be left early
+		break
+	}
+}
+
+func TestSlowFollowersDoNotHoldUpTheView(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	lazy := s.view.FollowAll(ctx)
+	acc := s.submit("p1", &messages.CreateVolume{SizeGiB: 1})
+	release, done := make(chan struct{}), make(chan []string)
+	go func() {
+		var phases []string
+		for op, err := range s.view.Follow(ctx, acc.Operation) {
+			if err != nil {
+				t.Error(err)
+				break
+			}
+			phases = append(phases, op.Phase)
+			<-release
+		}
+		done <- phases
+	}()
+	for range 20 { // would stop for ever if the feed waited for one of the two
+		s.newVolume("p1")
+	}
+	s.end(acc.Operation, admittest.Succeed)
+	op, err := s.view.WaitEnded(t.Context(), acc.Operation)
+	if err != nil || op.Phase != "done" {
+		t.Fatalf("%+v, %v", op, err)
+	}
+	close(release)
+	if phases := <-done; phases[len(phases)-1] != "done" || phases[0] == "done" {
+		t.Errorf("the follower saw %v, want the first state and the last", phases)
+	}
+	n := 0
+	for op := range lazy {
+		if n++; op.ID == acc.Operation {
+			break
+		}
+	}
+	if n > 21 {
+		t.Errorf("each operation is to be told once, 21 operations were told %d times", n)
+	}
+}
+
+func TestEndedOperationsLeaveTheViewAndAreReadFromTheBucket(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, view.WithEnded(2))
+	var ids []block.OperationID
+	for range 5 {
+		acc := s.submit("p1", &messages.CreateVolume{SizeGiB: 1})
+		s.end(acc.Operation, admittest.Succeed)
+		ids = append(ids, acc.Operation)
+		if _, err := s.view.WaitEnded(t.Context(), acc.Operation); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := s.submit("p1", &messages.CreateVolume{SizeGiB: 1})
+	if err := s.view.Wait(t.Context(), live.Revision); err != nil {
+		t.Fatal(err)
+	}
+	var kept []block.OperationID
+	for op := range s.view.Operations("p1") {
+		kept = append(kept, op.ID)
+	}
+	if want := []block.OperationID{live.Operation, ids[4], ids[3]}; !slices.Equal(kept, want) {
+		t.Errorf("the view keeps %v, want %v", kept, want)
+	}
+	op, err := s.view.WaitEnded(t.Context(), ids[0])
+	if err != nil || !op.Ended || op.ID != ids[0] {
+		t.Errorf("an operation that left the view: %+v, %v", op, err)
+	}
+	for _, id := range []block.OperationID{block.OperationID(newID()), "no.id"} {
+		if _, err := s.view.WaitEnded(t.Context(), id); !errors.Is(err, view.ErrNotFound) {
+			t.Errorf("WaitEnded(%s) = %v, want ErrNotFound", id, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := s.view.WaitEnded(ctx, live.Operation); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("WaitEnded of a live operation = %v, want the context's end", err)
+	}
+}
+
+func TestStuckOperationsAreShownWithWhatTheyHold(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	v := s.newVolume("p1")
+	acc := s.submit("p1", &messages.ExtendVolume{Volume: v, SizeGiB: 2})
+	s.end(acc.Operation, admittest.Stick)
+	op, err := s.view.WaitEnded(t.Context(), acc.Operation)
+	if err != nil || !op.Stuck() || op.Ended || op.Step != "finish" || op.Attempt < 1 || op.Error == "" || !op.Pivoted || op.Worker != "n1" || op.Epoch != 1 {
+		t.Fatalf("%+v, %v", op, err)
+	}
+	if row, _ := s.view.Volume(v); row.Shown != block.VolumeErrorExtending || row.Holder == nil || row.Holder.Operation != acc.Operation {
+		t.Errorf("the volume shows %+v", row)
+	}
+	lock, ok := s.view.Lock(records.VolumeKey(v))
+	if !ok || !lock.Holds(string(acc.Operation)) {
+		t.Errorf("the lock shows %+v, %v", lock, ok)
+	}
+	if _, ok := s.view.Lock(records.VolumeKey(block.VolumeID(newID()))); ok {
+		t.Error("a free key has a lock")
+	}
+}
+
+func TestARecordThatCannotBeReadIsToldAndDoesNotStopTheView(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	bad := records.VolumeKey(block.VolumeID(newID()))
+	for _, key := range []string{bad, "op." + newID(), records.QuotaKey("p9"), records.CreditKey("p9", "n")} {
+		s.put(1, func(int) string { return key }, func(int) []byte { return []byte("no record") })
+	}
+	s.newVolume("p1") // the view goes on
+	faults := s.view.Faults()
+	if len(faults) != 4 || !slices.ContainsFunc(faults, func(f view.Fault) bool { return f.Key == bad && errors.Is(f.Err, records.ErrBroken) }) {
+		t.Errorf("faults %+v", faults)
+	}
+}
+
+func TestWaitersAreReleasedWhenTheViewStops(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	acc := s.submit("p1", &messages.CreateVolume{SizeGiB: 1})
+	v := view.New(s.store, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- v.Run(ctx) }()
+	<-v.CaughtUp()
+	waited := make(chan error, 2)
+	go func() { waited <- v.Wait(t.Context(), 1<<60) }()
+	go func() { _, err := v.WaitEnded(t.Context(), acc.Operation); waited <- err }()
+	cancel()
+	if err := <-ran; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	for range 2 {
+		if err := <-waited; !errors.Is(err, view.ErrStopped) {
+			t.Errorf("a waiter got %v, want ErrStopped", err)
+		}
+	}
+	if err := v.Run(t.Context()); err == nil {
+		t.Error("Run ran twice")
+	}
+}
