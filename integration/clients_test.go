@@ -26,25 +26,25 @@ func tool(t *testing.T, name, pkg string) string {
 	return ""
 }
 
-// client is one of OpenStack's command lines against the stack.
-type client struct {
+// tools is one of OpenStack's command lines against the stack.
+type tools struct {
 	t    *testing.T
 	path string
 	args []string
 }
 
-func openstack(t *testing.T, s *harness.Stack) *client {
-	return &client{t, tool(t, "openstack", "python3-openstackclient"), []string{"--os-auth-type", "admin_token", "--os-endpoint", s.URL + "/v3/demo",
+func openstack(t *testing.T, s *harness.Stack) *tools {
+	return &tools{t, tool(t, "openstack", "python3-openstackclient"), []string{"--os-auth-type", "admin_token", "--os-endpoint", s.URL + "/v3/demo",
 		"--os-token", "admin:demo", "--os-volume-api-version", "3.65"}}
 }
 
-func cinder(t *testing.T, s *harness.Stack) *client {
-	return &client{t, tool(t, "cinder", "python3-cinderclient"), []string{"--os-auth-type", "noauth", "--os-endpoint", s.URL + "/v3", "--os-user-id", "admin",
+func cinder(t *testing.T, s *harness.Stack) *tools {
+	return &tools{t, tool(t, "cinder", "python3-cinderclient"), []string{"--os-auth-type", "noauth", "--os-endpoint", s.URL + "/v3", "--os-user-id", "admin",
 		"--os-project-id", "demo", "--os-volume-api-version", "3.70"}}
 }
 
 // try runs the command and returns what it printed and its status.
-func (c *client) try(args ...string) (stdout, stderr string, status int) {
+func (c *tools) try(args ...string) (stdout, stderr string, status int) {
 	c.t.Helper()
 	cmd := exec.CommandContext(c.t.Context(), c.path, append(append([]string{}, c.args...), args...)...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + c.t.TempDir(), "LC_ALL=C.UTF-8", "PYTHONWARNINGS=ignore"}
@@ -58,7 +58,7 @@ func (c *client) try(args ...string) (stdout, stderr string, status int) {
 }
 
 // must runs the command, which must succeed.
-func (c *client) must(args ...string) string {
+func (c *tools) must(args ...string) string {
 	c.t.Helper()
 	out, errs, status := c.try(args...)
 	if status != 0 {
@@ -68,7 +68,7 @@ func (c *client) must(args ...string) string {
 }
 
 // json runs the command with -f json and reads what it printed.
-func (c *client) json(out any, args ...string) {
+func (c *tools) json(out any, args ...string) {
 	c.t.Helper()
 	text := c.must(append(args, "-f", "json")...)
 	if err := json.Unmarshal([]byte(text), out); err != nil {
