@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -327,6 +328,10 @@ func TestStoppedServerIsReportedAndNotReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	eventually(t, "the server is stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := n.client(t).List(ctx)

@@ -48,7 +48,7 @@ const (
 	MaxRequest  = 32 << 20 // largest read or write, in bytes
 	MaxInFlight = 256      // requests taken and not yet answered
 	maxBytes    = 72 << 20 // buffers of those requests, in bytes
-	maxWorkers  = 16       // requests that wait for the device at the same moment; each may cost a thread
+	maxWorkers  = 12       // changes, and as many others, that wait for the device at a moment; each may cost a thread
 	maxOption   = 64 << 10 // data of one option in the handshake, in bytes
 	maxOptions  = 1024     // options in one handshake
 	maxExtents  = 1024     // descriptors in the answer to one block status request
@@ -142,6 +142,9 @@ const (
 	cmdWriteZeroes command = 6
 	cmdBlockStatus command = 7
 )
+
+// changes says whether the command changes the device.
+func (c command) changes() bool { return c == cmdWrite || c == cmdTrim || c == cmdWriteZeroes }
 
 // Flags of a command.
 const (

@@ -5,22 +5,31 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
 // transmission is the second part of a connection: requests and their answers.
 //
 // One goroutine reads requests. It answers by itself what takes no waiting (reads of data that is in memory, refusals);
-// workers do the rest. Answers are collected while more requests lie ready, and sent before the reader waits for anything.
+// workers do the rest, those for changes apart from the others: while writes are held, reads go on. Answers are collected
+// while more requests lie ready, and sent before the reader waits for anything.
 type transmission struct {
 	*conn
 	device  Device
 	session session
 	budget  *budget
 	out     sender
-	tasks   chan task
+	changes lane // writes, trims, zeroes: what a hold makes wait
+	others  lane
 	workers sync.WaitGroup
-	count   int // workers started
+}
+
+// lane is tasks and the workers that do them.
+type lane struct {
+	tasks   chan task    // has room for all that the budget allows: giving a task never waits
+	workers int          // started; used by the reader alone
+	busy    atomic.Int64 // tasks given and not done
 }
 
 // task is a request that was checked, with its buffer: the data of a write, room for the answer of anything else.
@@ -36,15 +45,17 @@ func newTransmission(c *conn, d Device, s session) *transmission {
 	b := newBudget()
 	return &transmission{
 		conn: c, device: d, session: s, budget: b,
-		out:   sender{nc: c.nc, budget: b},
-		tasks: make(chan task),
+		out:     sender{nc: c.nc, budget: b},
+		changes: lane{tasks: make(chan task, MaxInFlight)},
+		others:  lane{tasks: make(chan task, MaxInFlight)},
 	}
 }
 
 // run ends when the client disconnects, breaks the protocol or is cut off, and all that it asked for has ended.
 func (t *transmission) run() error {
 	err := t.read()
-	close(t.tasks)
+	close(t.changes.tasks)
+	close(t.others.tasks)
 	t.workers.Wait()
 	t.out.flush()
 	return err
@@ -132,25 +143,22 @@ func (t *transmission) start(r request) error {
 	return nil
 }
 
-// give hands a task to a worker; if all are busy and there are enough, it waits for one.
+// give hands a task to the workers; if all are busy and there may be more, it starts one.
 func (t *transmission) give(k task) {
-	select {
-	case t.tasks <- k:
-		return
-	default:
+	l := &t.others
+	if k.command.changes() {
+		l = &t.changes
 	}
-	if t.count < maxWorkers {
-		t.count++
+	l.tasks <- k
+	if l.busy.Add(1) > int64(l.workers) && l.workers < maxWorkers {
+		l.workers++
 		t.workers.Go(func() {
-			t.do(k)
-			for k := range t.tasks {
+			for k := range l.tasks {
 				t.do(k)
+				l.busy.Add(-1)
 			}
 		})
-		return
 	}
-	t.out.flush()
-	t.tasks <- k
 }
 
 // do carries out a task and sends the answer.
