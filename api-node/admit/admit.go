@@ -137,8 +137,13 @@ func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error)
 		return p.repeated(exists.Record)
 	}
 	if err != nil {
-		return Accepted{}, a.refusal(ctx, err, p.id)
+		err = a.refusal(ctx, err, p.id)
+		if e, ok := errors.AsType[*messages.Error](err); ok && e.Holder != nil {
+			a.locks.Observe(kvlock.Event{Kind: kvlock.Refused, Owner: string(p.id), Err: err})
+		}
+		return Accepted{}, err
 	}
+	a.locks.Observe(kvlock.EventOf(kvlock.Acquired, d.rec))
 	acc := Accepted{Operation: p.id, Resource: d.req.Resource(), Revision: res.Revision(kvlock.OwnerKey(string(p.id)))}
 	for _, w := range d.writes {
 		acc.Revision = max(acc.Revision, res.Revision(w.key))

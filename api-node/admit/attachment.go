@@ -65,7 +65,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 		v.T.SetAttachment(id, att.Status)
 		tx.Put(key, records.Encode(att), old.rev)
 		tx.Put(volumeKey, records.Encode(v.T), v.rev)
-		return d.checkFree(volume, locks...)
+		return d.checkFree(locks...)
 	}, kvtx.AssumeAbsent(fresh...))
 	if err != nil {
 		return block.Attachment{}, 0, a.refusal(ctx, err, "")
@@ -74,7 +74,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 }
 
 // checkFree refuses if an operation has one of the keys exclusively, and makes the commit depend on their locks.
-func (d *draft) checkFree(volume block.VolumeID, keys ...string) error {
+func (d *draft) checkFree(keys ...string) error {
 	for _, key := range keys {
 		h, err := readHeld(d.s, key)
 		if err != nil {
@@ -119,7 +119,7 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 			unchanged = att.rev
 			return nil
 		}
-		if err := d.checkFree(att.T.Volume, records.AttachKey(att.T.Volume)); err != nil {
+		if err := d.checkFree(records.AttachKey(att.T.Volume)); err != nil {
 			return err
 		}
 		if att.T.Status != block.AttachAttaching {

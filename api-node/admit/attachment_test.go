@@ -1,11 +1,15 @@
 package admit_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/scoria-storage/scoria/api-node/admit"
 	"github.com/scoria-storage/scoria/api-node/admit/admittest"
+	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -82,6 +86,18 @@ func TestAttachmentFromReserveToDetach(t *testing.T) {
 	wantRefused(t, err, messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = "+string(a.ID)+".")
 	_, _, err = s.admit.Reserve(t.Context(), alice, v, a.ID, "vm-1", false)
 	wantRefused(t, err, messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = "+string(a.ID)+".")
+	s.sound()
+}
+
+func TestReserveWithoutAnAnswerSaysThatItIsNotKnown(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy, kvtx.WithAckTimeout(200*time.Millisecond))
+	v := s.newVolume()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.faults.Arm(kvlocktest.GiveUpAfter, 1, cancel, kvtx.Batch)
+	_, _, err := s.admit.Reserve(ctx, alice, v, "", "vm", false)
+	wantRefused(t, err, messages.CodeUnavailable, "the store did not answer in time: it is not known whether the change was made; …")
 	s.sound()
 }
 

@@ -2,7 +2,6 @@ package admit
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -22,6 +21,7 @@ type draft struct {
 	req     messages.Request // filled in by the decision
 	backend string           // whose nodes are told
 	payload []byte           // of the operation record; made from req if nil
+	rec     kvlock.Record    // of the operation
 	writes  []write
 	checks  []check
 }
@@ -36,8 +36,6 @@ type check struct {
 	key string
 	rev kvtx.Revision
 }
-
-func contains(list []string, s string) bool { return slices.Contains(list, s) }
 
 // admit decides and stages. The operation record is looked at first: a repeated request must find its operation, not the
 // state that this made.
@@ -60,7 +58,7 @@ func (d *draft) admit() error {
 	if d.payload == nil {
 		d.payload = d.p.payload(d.req, d.backend)
 	}
-	if _, err := d.a.locks.StageAcquire(d.s, d.tx, owner, d.payload, d.req.Claims()...); err != nil {
+	if d.rec, err = d.a.locks.StageAcquire(d.s, d.tx, owner, d.payload, d.req.Claims()...); err != nil {
 		return d.conflict(err)
 	}
 	for _, w := range d.writes {

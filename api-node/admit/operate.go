@@ -17,7 +17,7 @@ import (
 // Cancel wishes that an operation ends early and is undone. Its worker decides: past the point of no return nothing comes
 // of it. Repeated, it is no error.
 func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, reason string) error {
-	owner, err := a.own(c, id)
+	owner, err := ownerOf(id)
 	if err != nil {
 		return err
 	}
@@ -25,32 +25,37 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 	if reason != "" {
 		who += ": " + reason
 	}
+	var rec kvlock.Record
 	_, err = a.store.Update(ctx, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		if _, err := visible(s, c, id); err != nil {
 			return err
 		}
-		_, err := a.locks.StageCancel(s, tx, owner, who)
-		if errors.Is(err, kvlock.ErrApplied) {
-			return nil
-		}
+		var err error
+		rec, err = a.locks.StageCancel(s, tx, owner, who)
 		return err
 	})
+	if errors.Is(err, kvlock.ErrApplied) {
+		return nil
+	}
+	if err == nil {
+		a.locks.Observe(kvlock.EventOf(kvlock.Cancelled, rec))
+	}
 	return a.operated(ctx, id, "canceled", err)
 }
 
 // Resume lets a stuck operation go on where it got stuck: one commit with a new dispatch number and a dispatch.
 func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, reason string) error {
-	owner, err := a.own(c, id)
+	owner, err := ownerOf(id)
 	if err != nil {
 		return err
 	}
+	var rec kvlock.Record
 	_, err = a.store.Update(ctx, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		_, err := visible(s, c, id)
 		if err != nil {
 			return err
 		}
-		rec, err := sagakv.StageResume(a.locks, s, tx, owner, reason)
-		if err != nil {
+		if rec, err = sagakv.StageResume(a.locks, s, tx, owner, reason); err != nil {
 			return err
 		}
 		op, err := operationOf(rec)
@@ -61,6 +66,7 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 		return nil
 	})
 	if err == nil {
+		a.locks.Observe(kvlock.EventOf(kvlock.Resumed, rec))
 		a.log.WarnContext(ctx, "operation resumed", "operation", id, "reason", reason, "user", c.User)
 	}
 	return a.operated(ctx, id, "resumed", err)
@@ -75,7 +81,7 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 // backend here. An operation that a worker had picked up again between the look and the void write is left void with its
 // locks held, and refused in words: abandoning it once more, when that worker has stopped, releases them.
 func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, reason string) error {
-	owner, err := a.own(c, id)
+	owner, err := ownerOf(id)
 	if err != nil {
 		return err
 	}
@@ -91,16 +97,19 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 		return a.operated(ctx, id, "abandoned", err)
 	}
 	at := a.now().UTC().Truncate(time.Microsecond)
+	var broken kvlock.Record
 	_, err = a.store.Update(ctx, a.locks.Keys(owner, rec.Claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		if _, err := a.locks.StageBroken(s, tx, rec, nil); err != nil {
-			if errors.Is(err, kvlock.ErrApplied) {
-				return nil
-			}
+		var err error
+		if broken, err = a.locks.StageBroken(s, tx, rec, nil); err != nil {
 			return err
 		}
 		return giveUp(s, tx, op, "operation "+owner+" was abandoned: "+reason, at)
 	})
+	if errors.Is(err, kvlock.ErrApplied) {
+		return nil
+	}
 	if err == nil {
+		a.locks.Observe(kvlock.EventOf(kvlock.Broken, broken))
 		a.log.WarnContext(ctx, "operation abandoned", "operation", id, "kind", op.Kind, "resource", op.Resource, "reason", reason, "user", c.User)
 	}
 	return a.operated(ctx, id, "abandoned", err)
@@ -194,8 +203,8 @@ func faultAttachment(s kvtx.Snapshot, tx *kvtx.Tx, id block.AttachmentID, status
 	return nil
 }
 
-// own checks the ID before it becomes part of a key.
-func (a *Admitter) own(c Caller, id block.OperationID) (string, error) {
+// ownerOf checks the ID before it becomes part of a key.
+func ownerOf(id block.OperationID) (string, error) {
 	if !block.IsUUID(string(id)) {
 		return "", operationNotFound(id)
 	}

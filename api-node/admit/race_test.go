@@ -170,13 +170,14 @@ func TestCreateFromASourceAgainstItsDeletion(t *testing.T) {
 	worked := make(chan error, 1)
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	delay := func(most time.Duration) time.Duration {
+	stagger := func(most time.Duration) { // the random delay is what the test is about: nothing is waited for
 		mu.Lock()
-		defer mu.Unlock()
-		return rand.N(most) * time.Duration(rnd.IntN(2))
+		d := time.Duration(rnd.Int64N(int64(most))) * time.Duration(rnd.IntN(2))
+		mu.Unlock()
+		<-time.After(d)
 	}
 	go func() {
-		worked <- s.worker.Run(ctx, 4, func(block.OperationID) { time.Sleep(delay(8 * time.Millisecond)) })
+		worked <- s.worker.Run(ctx, 4, func(block.OperationID) { stagger(8 * time.Millisecond) })
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -206,20 +207,19 @@ func TestCreateFromASourceAgainstItsDeletion(t *testing.T) {
 			snap, _ := do(&messages.CreateSnapshot{Volume: block.VolumeID(id)})
 			create, del = &messages.CreateVolume{FromSnapshot: block.SnapshotID(snap)}, &messages.DeleteSnapshot{Snapshot: block.SnapshotID(snap)}
 		}
-		var created, deleted string
+		var created string
 		var createdBy, deletedBy block.OperationID
 		errs := together(func() error {
-			time.Sleep(delay(12 * time.Millisecond))
+			stagger(12 * time.Millisecond)
 			acc, err := s.submitAs(alice, "", create)
 			created, createdBy = acc.Resource, acc.Operation
 			return err
 		}, func() error {
-			time.Sleep(delay(12 * time.Millisecond))
+			stagger(12 * time.Millisecond)
 			acc, err := s.submitAs(alice, "", del)
-			deleted, deletedBy = acc.Resource, acc.Operation
+			deletedBy = acc.Operation
 			return err
 		})
-		_ = deleted
 		for i, err := range errs {
 			if err == nil {
 				wait([]string{"create", "delete"}[i], []block.OperationID{createdBy, deletedBy}[i])

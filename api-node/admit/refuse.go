@@ -131,12 +131,14 @@ func resource(key string) string {
 	return key
 }
 
-// refusal makes every error one that may cross the wire.
+// refusal makes every error one that may cross the wire. id is empty for a change that is no operation.
 func (a *Admitter) refusal(ctx context.Context, err error, id block.OperationID) error {
 	if e, ok := errors.AsType[*messages.Error](err); ok {
 		return e
 	}
 	switch {
+	case errors.Is(err, kvtx.ErrInDoubt) && id == "":
+		return messages.Errorf(messages.CodeUnavailable, "the store did not answer in time: it is not known whether the change was made; look at it before you repeat it")
 	case errors.Is(err, kvtx.ErrInDoubt):
 		return messages.Errorf(messages.CodeUnavailable, "the store did not answer in time: it is not known whether operation %s was accepted; "+
 			"repeat the request with this operation ID to find out", id)
@@ -145,6 +147,6 @@ func (a *Admitter) refusal(ctx context.Context, err error, id block.OperationID)
 	case errors.Is(err, kvtx.ErrTooLarge), errors.Is(err, kvlock.ErrTooLarge):
 		return messages.Errorf(messages.CodeTooLarge, "the request is too large to be stored: %v", err)
 	}
-	a.log.ErrorContext(ctx, "request cannot be admitted", "operation", id, "error", err)
-	return messages.Errorf(messages.CodeInternal, "operation %s cannot be admitted: %v", id, err)
+	a.log.ErrorContext(ctx, "request cannot be decided", "operation", id, "error", err)
+	return messages.Errorf(messages.CodeInternal, "the request cannot be decided: %v", err)
 }

@@ -3,6 +3,7 @@ package admit
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages"
@@ -106,7 +107,7 @@ func (a *Admitter) plan(p *prepared, req messages.Request) {
 // reads adds keys that are read in advance, those that cannot be there left out.
 func (p *prepared) reads(keys ...string) {
 	for _, k := range keys {
-		if !contains(p.fresh, k) {
+		if !slices.Contains(p.fresh, k) {
 			p.keys = append(p.keys, k)
 		}
 	}

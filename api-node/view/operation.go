@@ -3,7 +3,6 @@ package view
 import (
 	"context"
 	"fmt"
-	"time"
 	"unique"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -93,9 +92,4 @@ func (v *View) Lookup(ctx context.Context, id block.OperationID) (*Operation, er
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 	return newOperation(e)
-}
-
-// Age is how long ago the operation was submitted, in whole seconds.
-func (o *Operation) Age(now time.Time) time.Duration {
-	return max(now.Sub(o.Submitted), 0).Truncate(time.Second)
 }

@@ -71,8 +71,13 @@ func (s *stack) run(opts ...view.Option) *view.View {
 
 func (s *stack) until(what string, cond func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Second)
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-limit:
 			s.t.Fatalf("waited in vain until %s", what)
 		}
 	}
