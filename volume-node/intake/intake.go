@@ -2,8 +2,8 @@
 //
 // Nouns: a delivery is one message of a dispatch subject, op.<bucket>.req.<backend>.<operation>.<n>, handed out by the
 // pull consumer that all workers of a backend share; n is the dispatch number. A worker is one start of one process. A
-// slot is one operation of a backend under way; a backend has so many, and a dispatch that finds none waits in the
-// stream, not in memory.
+// slot is room for one step of a backend's operations to run; an operation whose commit is on its way occupies none.
+// While all slots are taken dispatches are left in the stream.
 //
 // Invariants:
 //   - A delivery is acknowledged only after the commit that makes it superfluous: the operation ended, got stuck, was
@@ -48,7 +48,8 @@ type Config struct {
 	Backends []string
 	// Worker names this start of this process: no other has the name, ever.
 	Worker string
-	// Workers is how many operations of one backend run here at the same moment.
+	// Workers is how many steps of one backend's operations run here at the same moment. Up to as many operations more
+	// are between two steps: their commits are on the way, or they wait for their turn.
 	Workers int
 	// Lease is how long a delivery that nobody touches waits until another worker may try; at least a second.
 	Lease time.Duration
@@ -145,7 +146,7 @@ func New(cfg Config, deps Deps) (*Intake, error) {
 		}
 		i.steps[definition{sh.Name, sh.Version}] = names
 	}
-	opts := []saga.Option{saga.WithLogger(i.log), saga.WithObserver(i.follow), saga.WithAround(i.letEnd)}
+	opts := []saga.Option{saga.WithLogger(i.log), saga.WithObserver(i.follow), saga.WithAround(i.aroundStep)}
 	i.exec = saga.New(nil, deps.Registry, append(opts, deps.Saga...)...)
 	return i, nil
 }
@@ -174,7 +175,7 @@ func (i *Intake) Run(ctx context.Context) error {
 	upkeep, endUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var workers, keepers sync.WaitGroup
 	for _, q := range queues {
-		for range i.cfg.Workers {
+		for range 2 * i.cfg.Workers {
 			workers.Go(func() { i.work(ctx, q) })
 		}
 	}
@@ -193,10 +194,19 @@ func (i *Intake) Run(ctx context.Context) error {
 
 var errStopLimit = errors.New("the step took longer than the limit for a stop")
 
-// letEnd lets a step that is under way when the context of its run ends go on until the limit for a stop.
-func (i *Intake) letEnd(ctx context.Context, c saga.Call, next func(context.Context) error) error {
+// aroundStep gives a step its slot, and lets one that is under way when the context of its run ends go on until the
+// limit for a stop.
+func (i *Intake) aroundStep(ctx context.Context, c saga.Call, next func(context.Context) error) error {
 	if c.Action == saga.Writing { // outlives the context anyway
 		return next(ctx)
+	}
+	if r := i.table.find(c.ID); r != nil {
+		select {
+		case r.slots <- struct{}{}:
+			defer func() { <-r.slots }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	long, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)

@@ -283,6 +283,7 @@ type gate struct {
 	entered chan struct{}
 	open    chan struct{}
 	calls   func() int
+	only    string // if set, the ID of the thing whose calls wait
 	driver.Driver
 }
 
@@ -291,8 +292,8 @@ func gated(d driver.Driver, method driver.Method) *gate {
 	var mu sync.Mutex
 	n := 0
 	g.calls = func() int { mu.Lock(); defer mu.Unlock(); return n }
-	g.Driver = driver.Intercept(d, func(ctx context.Context, m driver.Method, _ driver.Ref, next func(context.Context) error) error {
-		if m != method {
+	g.Driver = driver.Intercept(d, func(ctx context.Context, m driver.Method, ref driver.Ref, next func(context.Context) error) error {
+		if m != method || g.only != "" && ref.ID != g.only {
 			return next(ctx)
 		}
 		mu.Lock()

@@ -18,6 +18,7 @@ type queue struct {
 	filter   string // op.<bucket>.req.<backend>.>
 	prefix   string // the same without the >
 	consumer atomic.Pointer[jetstream.Consumer]
+	slots    chan struct{} // as many as steps may run
 	// acknowledged counts what this process finished, so that the purge runs only after work.
 	acknowledged atomic.Uint64
 	purged       uint64 // stream sequence up to which this process has purged; of the purging goroutine
@@ -25,7 +26,7 @@ type queue struct {
 
 func (i *Intake) open(ctx context.Context, backend string) (*queue, error) {
 	prefix := i.deps.Store.DispatchSubject("req", backend) + "."
-	q := &queue{backend: backend, durable: "node-" + backend, prefix: prefix, filter: prefix + ">"}
+	q := &queue{backend: backend, durable: "node-" + backend, prefix: prefix, filter: prefix + ">", slots: make(chan struct{}, i.cfg.Workers)}
 	if err := i.consumer(ctx, q); err != nil {
 		return nil, fmt.Errorf("backend %s: consumer %s: %w", backend, q.durable, err)
 	}
@@ -55,7 +56,7 @@ func (i *Intake) consumer(ctx context.Context, q *queue) error {
 // pullLife is how long one request for a message stays with the server.
 const pullLife = 30 * time.Second
 
-// work is one slot: it takes one message after the other. It asks for the next one only when it is free.
+// work takes one message after the other. It asks for the next one only when it has ended with the last one.
 func (i *Intake) work(ctx context.Context, q *queue) {
 	for ctx.Err() == nil {
 		err := i.pull(ctx, q)
@@ -79,6 +80,12 @@ func (i *Intake) pull(ctx context.Context, q *queue) error {
 	}
 	defer giveBackRest(iter)
 	for {
+		select { // what finds no free slot stays in the stream
+		case q.slots <- struct{}{}:
+			<-q.slots
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 		msg, err := iter.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			return err
@@ -106,7 +113,7 @@ func (i *Intake) take(ctx context.Context, q *queue, msg jetstream.Msg) {
 		i.settle(q, d, &outcome{verdict: terminate, upTo: every, kind: Terminated, reason: err.Error()})
 		return
 	}
-	r, first := i.table.enter(d)
+	r, first := i.table.enter(d, q.slots)
 	if !first { // it is at work here: this process does not take it over from itself
 		_ = msg.InProgress()
 		i.observe(Event{Kind: Joined, Backend: q.backend, Operation: d.operation})
