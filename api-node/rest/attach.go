@@ -214,13 +214,15 @@ func (c *call) deleteAttachment() error {
 	if err != nil {
 		return err
 	}
-	var rest []*view.Attachment
-	for a := range c.reader().Attachments("") {
-		if a.Volume == volume {
-			rest = append(rest, a)
+	var left []*view.Attachment
+	if v, ok := c.reader().Volume(volume); ok {
+		for _, ref := range v.Attachments {
+			if a, ok := c.reader().Attachment(ref.ID); ok {
+				left = append(left, a)
+			}
 		}
 	}
-	return c.replyAttachments(rest, false)
+	return c.replyAttachments(left, false)
 }
 
 // volumeOfDetach is the volume whose attachments the operation changed.

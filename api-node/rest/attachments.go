@@ -64,7 +64,7 @@ func appendConnection(b []byte, r *view.Attachment) []byte {
 		b = append(b, `": `...)
 		b = appendString(b, e.value)
 	}
-	return append(b, `, "encrypted": false, "qos_specs": null, "cacheable": false, "discard": true}`...)
+	return append(b, `, "encrypted": false, "qos_specs": null, "cacheable": false}`...)
 }
 
 func (c *call) replyAttachment(r *view.Attachment) error {

@@ -88,11 +88,19 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			c.log().Error("panic while answering", "method", r.Method, "route", c.route, "error", p, "stack", string(debug.Stack()))
 			c.fail(errors.New("panic"))
 		}
-		if a.cfg.OnRequest != nil {
-			a.cfg.OnRequest(Event{Method: r.Method, Route: c.route, Status: c.status, Took: time.Since(start)})
-		}
+		c.answered(time.Since(start))
 	}()
 	a.dispatch(c)
+}
+
+// answered tells of the answer.
+func (c *call) answered(took time.Duration) {
+	if log := c.api.cfg.Log; log.Enabled(c.r.Context(), slog.LevelDebug) {
+		log.Debug("request answered", "request_id", c.requestID, "method", c.r.Method, "route", c.route, "status", c.status, "took", took, "project", c.who.Project)
+	}
+	if c.api.cfg.OnRequest != nil {
+		c.api.cfg.OnRequest(Event{Method: c.r.Method, Route: c.route, Status: c.status, Took: took})
+	}
 }
 
 // dispatch finds out which of the two APIs is meant.
