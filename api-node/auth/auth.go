@@ -52,7 +52,7 @@ const maxUser = 255
 // check refuses identities that cannot be used in records and keys.
 func (id Identity) check() error {
 	if err := block.CheckToken(id.Project); err != nil {
-		return fmt.Errorf("%w: project: %v", ErrBadToken, err)
+		return fmt.Errorf("%w: project: %w", ErrBadToken, err)
 	}
 	if !utf8.ValidString(id.User) || utf8.RuneCountInString(id.User) > maxUser {
 		return fmt.Errorf("%w: the user's name is not valid UTF-8 of at most %d characters", ErrBadToken, maxUser)

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestNoAuthReadsUserAndProjectFromTheToken(t *testing.T) {
 		{"\xff:p", "", "", ErrBadToken},
 		{":", "", "", ErrBadToken},
 	} {
-		r := httptest.NewRequest("GET", "/v3/p1/volumes", nil)
+		r := httptest.NewRequest(http.MethodGet, "/v3/p1/volumes", nil)
 		if c.token != "" {
 			r.Header.Set("X-Auth-Token", c.token)
 		}
@@ -41,7 +42,7 @@ func TestNoAuthReadsUserAndProjectFromTheToken(t *testing.T) {
 
 func TestNoAuthHandsOutATokenToARequestWithoutOne(t *testing.T) {
 	t.Parallel()
-	r := httptest.NewRequest("GET", "http://api:8776/v3/p1/volumes", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://api:8776/v3/p1/volumes", nil)
 	r.Header.Set("X-Auth-User", "bob")
 	w := httptest.NewRecorder()
 	NoAuth{}.Challenge(w, r)

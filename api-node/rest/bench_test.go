@@ -27,14 +27,14 @@ func benchmarkGet(b *testing.B, path func(s *stack, id string) string) {
 	url := s.url + path(s, id)
 	var client http.Client
 	for b.Loop() {
-		req, _ := http.NewRequest("GET", url, nil)
+		req, _ := http.NewRequest(http.MethodGet, url, nil)
 		req.Header.Set("X-Auth-Token", "alice:p1")
 		req.Header.Set("OpenStack-API-Version", "volume 3.71")
 		resp, err := client.Do(req)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if n, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 || n < 500 {
+		if n, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK || n < 500 {
 			b.Fatal(resp.Status, n, err)
 		}
 		resp.Body.Close()

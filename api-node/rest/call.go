@@ -78,7 +78,7 @@ var (
 
 // header sets what every answer has.
 func (c *call) header() http.Header {
-	h := c.ResponseWriter.Header()
+	h := c.Header()
 	h["Content-Type"] = jsonType
 	id := []string{c.requestID}
 	h["X-Openstack-Request-Id"] = id
@@ -94,7 +94,7 @@ func (c *call) header() http.Header {
 
 func (c *call) setOperation(op block.OperationID) {
 	if op != "" {
-		c.ResponseWriter.Header()["X-Scoria-Operation-Id"] = []string{string(op)}
+		c.Header()["X-Scoria-Operation-Id"] = []string{string(op)}
 	}
 }
 
@@ -102,7 +102,7 @@ func (c *call) setOperation(op block.OperationID) {
 func (c *call) reply(status int, body []byte) error {
 	c.header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.WriteHeader(status)
-	_, err := c.ResponseWriter.Write(body)
+	_, err := c.Write(body)
 	putBuffer(body)
 	if err != nil { // the client is gone: nobody to tell
 		c.log().Debug("answer not sent", "error", err)
@@ -132,7 +132,7 @@ func (c *call) fail(err error) {
 	if !known {
 		c.log().Error("request not answered", "method", c.r.Method, "route", c.route, "error", err)
 	}
-	h := c.ResponseWriter.Header()
+	h := c.Header()
 	if f.version != "" {
 		h[versionHeader] = []string{f.version}
 	}

@@ -145,7 +145,7 @@ func TestABodyOfTenMegabytesGetsItsAnswer(t *testing.T) {
 		}
 	}
 	// Without a length, too.
-	req, err := http.NewRequest("POST", s.url+"/v3/p1/volumes", io.MultiReader(bytes.NewReader(body)))
+	req, err := http.NewRequest(http.MethodPost, s.url+"/v3/p1/volumes", io.MultiReader(bytes.NewReader(body)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestABodyOfTenMegabytesGetsItsAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 413 {
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("chunked: %d", resp.StatusCode)
 	}
 	if s.bucket() != before {

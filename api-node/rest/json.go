@@ -58,8 +58,6 @@ func appendNullable(b []byte, s string) []byte {
 
 func appendInt(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
 
-func appendBool(b []byte, v bool) []byte { return strconv.AppendBool(b, v) }
-
 // timeFormat is Cinder's: UTC with microseconds and without a zone.
 const timeFormat = "2006-01-02T15:04:05.000000"
 

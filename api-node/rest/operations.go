@@ -143,7 +143,7 @@ func (c *call) operationFilter() (operationFilter, error) {
 
 func (f *operationFilter) keeps(op *view.Operation) bool {
 	return (f.kind == "" || string(op.Kind) == f.kind) && (f.phase == "" || op.Phase == f.phase) &&
-		(f.resource == "" || op.Resource == f.resource) && !(f.live && op.Ended)
+		(f.resource == "" || op.Resource == f.resource) && (!f.live || !op.Ended)
 }
 
 func (c *call) listOperations() error {
@@ -316,7 +316,7 @@ func (s *stream) write(text string) error {
 	if err := s.rc.SetWriteDeadline(time.Now().Add(writeMargin)); err != nil {
 		return err
 	}
-	if _, err := s.c.ResponseWriter.Write([]byte(text)); err != nil {
+	if _, err := s.c.Write([]byte(text)); err != nil {
 		return err
 	}
 	return s.rc.Flush()

@@ -223,7 +223,7 @@ func (p *literalParser) str(quote byte) (any, error) {
 
 func (p *literalParser) number() (any, error) {
 	n := strings.IndexFunc(p.rest, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r == '.' || r == 'e' || r == 'E' || r == '-' || r == '+')
+		return (r < '0' || r > '9') && !strings.ContainsRune(".eE-+", r)
 	})
 	if n < 0 {
 		n = len(p.rest)

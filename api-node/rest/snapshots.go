@@ -184,8 +184,8 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(timeFormat)
 }
 
-// textForce is Cinder's: from 3.66 on snapshots of volumes in use need no flag.
-const textForce = "Since microversion 3.66 the 'force' flag is invalid for this request.  For backward compatability, however, " +
+// textForce is Cinder's, with its spelling: from 3.66 on snapshots of volumes in use need no flag.
+const textForce = "Since microversion 3.66 the 'force' flag is invalid for this request.  For backward compatability, however, " + //nolint:misspell // clients match it
 	"when the 'force' flag is passed with a value evaluating to True, it is silently ignored."
 
 func (c *call) createSnapshot() error {

@@ -18,6 +18,6 @@ func (c *call) redirectToVersion() error {
 	h["Location"] = []string{c.root() + "/v3/"}
 	h["Content-Type"] = []string{"text/plain; charset=UTF-8"}
 	c.WriteHeader(http.StatusFound)
-	_, _ = c.ResponseWriter.Write([]byte("302 Found\n\nThe resource was found at " + c.root() + "/v3/; you should be redirected automatically.\n"))
+	_, _ = c.Write([]byte("302 Found\n\nThe resource was found at " + c.root() + "/v3/; you should be redirected automatically.\n"))
 	return nil
 }
