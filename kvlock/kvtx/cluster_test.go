@@ -1,6 +1,7 @@
 package kvtx_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -99,6 +100,19 @@ func TestReplicatedStreamKeepsTheInvariants(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	// A watch that has caught up has seen every commit, whichever server its consumer is on.
+	seen := map[string]kvtx.Entry{}
+	enough := errors.New("enough")
+	err = second.Watch(ctx(t), []string{"own.*", "counter", "none.*"}, func(ev kvtx.Event) error {
+		if ev.CaughtUp {
+			return enough
+		}
+		seen[ev.Entry.Key] = ev.Entry
+		return nil
+	})
+	if !errors.Is(err, enough) || number(seen["counter"]) != workers*rounds || len(seen) != workers+1 {
+		t.Errorf("Watch = %v; %d keys, counter = %s", err, len(seen), seen["counter"].Value)
+	}
 	if e := get(t, first, "counter"); number(e) != workers*rounds {
 		t.Errorf("counter = %s, want %d", e.Value, workers*rounds)
 	}

@@ -87,10 +87,13 @@ type watch struct {
 	filters []string
 	fn      func(Event) error
 
-	last     Revision // Everything up to here was reported.
-	target   Revision // The stream's last sequence before the first consumer was made.
-	caughtUp bool
-	expiries expiries
+	last       Revision // The last one that was reported.
+	target     Revision // The stream's last sequence before the first consumer was made.
+	drained    bool     // The consumer has nothing more to report for now.
+	caughtUp   bool
+	seen       Revision // The sequence of the event that said so.
+	replicated bool
+	expiries   expiries
 }
 
 // follow reports from one consumer until it breaks.
@@ -109,6 +112,7 @@ func (w *watch) follow(ctx context.Context) error {
 		return err
 	}
 	w.target = max(w.target, Revision(info.State.LastSeq))
+	w.replicated = info.Config.Replicas > 1
 
 	cfg := jetstream.ConsumerConfig{
 		FilterSubjects: w.filters, AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -119,6 +123,10 @@ func (w *watch) follow(ctx context.Context) error {
 	}
 	consumer, err := s.stream.CreateConsumer(ctx, cfg)
 	if err != nil {
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.Code == 400 {
+			return stopError{fmt.Errorf("watch %v: %w", w.filters, err)} // Such as filters that overlap.
+		}
 		return err
 	}
 	defer w.remove(ctx, consumer)
@@ -127,10 +135,9 @@ func (w *watch) follow(ctx context.Context) error {
 		return err
 	}
 	defer messages.Stop()
-	if consumer.CachedInfo().NumPending == 0 {
-		if err := w.reached(w.target); err != nil {
-			return err
-		}
+	w.drained = consumer.CachedInfo().NumPending == 0
+	if err := w.reached(ctx); err != nil {
+		return err
 	}
 	for next := uint64(1); ; next++ {
 		msg, err := w.next(ctx, messages)
@@ -144,20 +151,23 @@ func (w *watch) follow(ctx context.Context) error {
 		if meta.Sequence.Consumer != next {
 			return fmt.Errorf("delivery %d is missing", next)
 		}
-		if err := w.report(msg, meta); err != nil {
+		if err := w.report(ctx, msg, meta); err != nil {
 			return err
 		}
 	}
 }
 
-// next waits for a message, and reports keys that expire meanwhile.
+// next waits for a message, and does meanwhile what comes due.
 func (w *watch) next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
 	for {
 		if err := w.expire(ctx); err != nil {
 			return nil, err
 		}
 		due, ok := w.expiries.next()
-		if !ok || !w.caughtUp {
+		if !w.caughtUp && w.drained {
+			due, ok = time.Now().Add(catchUpAgain), true
+		}
+		if !ok || !w.caughtUp && !w.drained {
 			return messages.Next(jetstream.NextContext(ctx))
 		}
 		dctx, cancel := context.WithDeadline(ctx, due)
@@ -166,33 +176,54 @@ func (w *watch) next(ctx context.Context, messages jetstream.MessagesContext) (j
 		if err == nil || ctx.Err() != nil || dctx.Err() == nil {
 			return msg, err
 		}
+		if err := w.reached(ctx); err != nil {
+			return nil, err
+		}
 	}
 }
 
-func (w *watch) report(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+func (w *watch) report(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	key := strings.TrimPrefix(msg.Subject(), w.store.prefix)
 	e := newEntry(key, msg.Data(), msg.Headers(), meta.Sequence.Stream, meta.Timestamp)
 	w.last = e.Revision
+	w.drained = meta.NumPending == 0
 	w.expiries.see(&e)
-	if err := w.fn(Event{Entry: e, Sequence: e.Revision, Pending: meta.NumPending}); err != nil {
+	if err := w.fn(Event{Entry: e, Sequence: max(e.Revision, w.seen), Pending: meta.NumPending}); err != nil {
 		return stopError{err}
 	}
-	if meta.NumPending == 0 || e.Revision >= w.target {
-		return w.reached(max(e.Revision, w.target))
+	return w.reached(ctx)
+}
+
+// reached reports that the watch has caught up, if it has: everything up to the target was reported.
+func (w *watch) reached(ctx context.Context) error {
+	if w.caughtUp || !w.drained && w.last < w.target {
+		return nil
+	}
+	if w.last < w.target && w.replicated {
+		// The consumer's server may be behind the stream's leader.
+		last, err := w.leaderLast(ctx)
+		if err != nil || last > w.last {
+			return err
+		}
+	}
+	w.caughtUp, w.seen = true, max(w.last, w.target)
+	if err := w.fn(Event{CaughtUp: true, Sequence: w.seen}); err != nil {
+		return stopError{err}
 	}
 	return nil
 }
 
-func (w *watch) reached(seq Revision) error {
-	w.last = max(w.last, seq)
-	if w.caughtUp {
-		return nil
+// leaderLast is the sequence of the last message that matches, as the stream's leader has it.
+func (w *watch) leaderLast(ctx context.Context) (Revision, error) {
+	var last Revision
+	for _, f := range w.filters {
+		e, err := w.store.read(ctx, w.store.life, strings.TrimPrefix(f, w.store.prefix))
+		if err != nil {
+			return 0, err
+		}
+		last = max(last, e.Revision)
 	}
-	w.caughtUp = true
-	if err := w.fn(Event{CaughtUp: true, Sequence: w.last}); err != nil {
-		return stopError{err}
-	}
-	return nil
+	return last, nil
 }
 
 // expire reports the keys whose time to live has passed and that are gone at the leader.
@@ -213,7 +244,7 @@ func (w *watch) expire(ctx context.Context) error {
 			w.expiries.push(x, now.Add(expiryAgain))
 		case e.Revision == 0:
 			gone := Entry{Key: x.key, Revision: x.rev, Time: now}
-			if err := w.fn(Event{Entry: gone, Sequence: w.last}); err != nil {
+			if err := w.fn(Event{Entry: gone, Sequence: max(w.last, w.seen)}); err != nil {
 				return stopError{err}
 			}
 		}
@@ -232,6 +263,8 @@ func (w *watch) remove(ctx context.Context, c jetstream.Consumer) {
 const (
 	expiryGrace = 500 * time.Millisecond // The server removes what has expired in turns.
 	expiryAgain = 2 * time.Second
+
+	catchUpAgain = 100 * time.Millisecond
 )
 
 // expiries are the keys with a time to live, by the time when they go.

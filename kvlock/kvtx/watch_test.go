@@ -190,6 +190,10 @@ func TestWatchEndsWithItsFunction(t *testing.T) {
 	if err := s.Watch(ctx(t), []string{"a..b"}, func(kvtx.Event) error { return nil }); !errors.Is(err, kvtx.ErrInvalid) {
 		t.Errorf("Watch of a bad filter = %v, want ErrInvalid", err)
 	}
+	// The server refuses filters that overlap.
+	if err := s.Watch(ctx(t), []string{"op.*", "op.a"}, func(kvtx.Event) error { return nil }); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Watch of overlapping filters = %v, want an error", err)
+	}
 	var wg sync.WaitGroup
 	started := make(chan struct{})
 	wg.Go(func() {
