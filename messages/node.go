@@ -38,6 +38,7 @@ const (
 // Object is one thing that a backend holds.
 type Object struct {
 	Class string `msgpack:"class"`
+	// ID of a temporary is <operation>.<ID of what is being made>.
 	ID    string `msgpack:"id"`
 	Bytes int64  `msgpack:"bytes"`
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages"
@@ -189,7 +190,8 @@ func (w *world) objectDiffers(backend string, o messages.Object) string {
 			return "orphan: there is no such snapshot in the records"
 		}
 	case messages.ObjectTemporary:
-		if op, ok := w.operations[o.ID]; !ok || !live(op) {
+		operation, _, _ := strings.Cut(o.ID, ".") // <operation>.<what it makes>
+		if op, ok := w.operations[operation]; !ok || !live(op) {
 			return "orphan: a temporary file of an operation that has ended or is not known"
 		}
 	default:

@@ -26,7 +26,7 @@ func cleanWorld() *world {
 	w.locks["snapshot.s1"] = kvlock.Lock{Key: "snapshot.s1", Mode: kvlock.ModeShared, Holders: []kvlock.Holder{{Owner: "o1"}}}
 	w.objects["b"] = []messages.Object{
 		{Class: messages.ObjectVolume, ID: "v1", Bytes: 2 << 30}, {Class: messages.ObjectSnapshot, ID: "s1", Bytes: 2 << 30},
-		{Class: messages.ObjectTemporary, ID: "o1"}, {Class: messages.ObjectVolume, ID: "v2", Bytes: 5},
+		{Class: messages.ObjectTemporary, ID: "o1.v2"}, {Class: messages.ObjectVolume, ID: "v2", Bytes: 5},
 	}
 	return w
 }
@@ -84,7 +84,7 @@ func TestEachPlantedDifferenceIsFound(t *testing.T) {
 			w.objects["b"] = append(w.objects["b"], messages.Object{Class: messages.ObjectSnapshot, ID: "x"})
 		}, "backend", "orphan"},
 		"temporary file left": {func(w *world) {
-			w.objects["b"] = append(w.objects["b"], messages.Object{Class: messages.ObjectTemporary, ID: "ended"})
+			w.objects["b"] = append(w.objects["b"], messages.Object{Class: messages.ObjectTemporary, ID: "ended.v2"})
 		}, "backend", "temporary"},
 		"object missing": {func(w *world) { w.objects["b"] = w.objects["b"][1:] }, "backend", "does not have it"},
 		"wrong size": {func(w *world) {
