@@ -370,3 +370,23 @@ func TestOperationGoesToAnotherBackendOfTheSameProcess(t *testing.T) {
 	}
 	w.requireNothingLeft()
 }
+
+func TestRestartOfTheServerDoesNotEndTheIntake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := gated(w.open(), driver.MethodCreateVolume)
+	k := w.work(func(s *setup) { s.cfg.Lease = time.Second; s.drivers[backend] = g })
+	w.submit(opID, create(vol1))
+	<-g.entered
+	w.srv.Restart(t)
+	close(g.open)
+	w.eventually("the operation under way ended", func() bool { return !w.record(opID).Live() })
+	next := w.submit(block.OperationID(newID()), create(block.VolumeID(newID())))
+	w.eventually("one that came after the restart ended", func() bool { return !w.record(next).Live() })
+	w.requireDone(opID)
+	w.requireDone(next)
+	if k.count(intake.Overtaken) > 0 {
+		t.Error("the worker was overtaken by itself")
+	}
+	w.requireNothingLeft()
+}

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagatest"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export"
 	"github.com/scoria-storage/scoria/volume-node/export/exporttest"
@@ -412,16 +414,73 @@ func TestDeleteClosesExportsThatWereLeft(t *testing.T) {
 	}
 }
 
-// A release reads what the one before wrote: the shape of a state changes only with its version.
-func TestShapesOfDefinitionsAreKnown(t *testing.T) {
+// A release goes on with what the one before began: the shape of a definition changes only with its number.
+func TestDefinitionsChangeOnlyWithTheirNumber(t *testing.T) {
 	t.Parallel()
-	kinds := map[string]bool{}
-	for _, sh := range newWorld(t).registry.Shapes() {
-		kinds[sh.Name] = true
-	}
+	registry := newWorld(t).registry
+	sagatest.Versions(t, registry, "testdata/versions")
 	for _, k := range block.Kinds() {
-		if !kinds[string(k)] {
+		if registry.Latest(string(k)) == 0 {
 			t.Errorf("no definition for %s", k)
 		}
+	}
+}
+
+// What the server does with an exchange that is disturbed must not matter: each one of an operation in turn is lost
+// before it arrives, or loses its answer.
+func TestLostRequestsAndAnswersChangeNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before []messages.Request
+		req    messages.Request
+	}{
+		"volume create":   {nil, create(vol1, 1)},
+		"volume extend":   {[]messages.Request{create(vol1, 1)}, &messages.ExtendVolume{Volume: vol1, SizeGiB: 2}},
+		"snapshot create": {[]messages.Request{create(vol1, 1)}, &messages.CreateSnapshot{Snapshot: snap1, Volume: vol1}},
+		"volume delete":   {[]messages.Request{create(vol1, 1)}, &messages.DeleteVolume{Volume: vol1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run := func(fault kvlocktest.Fault, n int) (sagatest.Snapshot, bool) {
+				w := newWorld(t)
+				for _, req := range c.before {
+					w.do(req)
+				}
+				if err := w.submit(t.Context(), opID, c.req); err != nil {
+					t.Fatal(err)
+				}
+				faults := new(kvlocktest.Faults)
+				worker := *w
+				worker.World = w.Again(t, w.js, kvtx.WithInterceptor(faults.Intercept), kvtx.WithAckTimeout(time.Second))
+				worker.bind()
+				if fault != 0 {
+					faults.Arm(fault, n, nil)
+				}
+				st, err := worker.drive(t.Context(), opID)
+				if err != nil || st.Phase != saga.Done {
+					t.Fatalf("%s, exchange %d: phase %s, error %v", fault, n, st.Phase, err)
+				}
+				picture, err := w.Snapshot(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return picture, faults.Disarm()
+			}
+			want, _ := run(0, 0)
+			for _, fault := range []kvlocktest.Fault{kvlocktest.RequestLost, kvlocktest.AnswerLost} {
+				for n := 1; ; n++ {
+					got, met := run(fault, n)
+					if d := want.Diff(got); d != "" {
+						t.Errorf("%s, exchange %d: the world is not as without it:%s", fault, n, d)
+					}
+					if !met {
+						if n < 4 {
+							t.Errorf("%s: only %d exchanges were disturbed", fault, n-1)
+						}
+						break
+					}
+				}
+			}
+		})
 	}
 }

@@ -69,7 +69,8 @@ var final = []struct {
 	{export.ErrNotFound, messages.CodeFailed},
 }
 
-// driverError says to the saga what an error of a driver or an exporter means.
+// driverError says to the saga what an error of a driver or an exporter means. What is unknown is asked again: a call
+// repeated under the same ID finds what the first one made, and makes it durable if it was not, which a look does not.
 func driverError(err error) error {
 	switch {
 	case err == nil:

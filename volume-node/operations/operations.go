@@ -75,33 +75,26 @@ func Input(op records.Operation, dispatch uint64) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := target{Project: op.Project, Backend: op.Backend}
 	switch req := req.(type) {
 	case *messages.CreateVolume:
-		return newVolumeCreate(base, req, dispatch), nil
+		return newVolumeCreate(op.Backend, req, dispatch), nil
 	case *messages.DeleteVolume:
-		return volumeDelete{target: base, Volume: req.Volume}, nil
+		return volumeDelete{Backend: op.Backend, Volume: req.Volume}, nil
 	case *messages.ExtendVolume:
-		return volumeExtend{target: base, Volume: req.Volume, ToGiB: req.SizeGiB, AllowAttached: req.AllowAttached}, nil
+		return volumeExtend{Backend: op.Backend, Volume: req.Volume, ToGiB: req.SizeGiB, AllowAttached: req.AllowAttached}, nil
 	case *messages.RevertVolume:
-		return volumeRevert{target: base, Volume: req.Volume, Snapshot: req.Snapshot}, nil
+		return volumeRevert{Backend: op.Backend, Volume: req.Volume, Snapshot: req.Snapshot}, nil
 	case *messages.AttachVolume:
-		return volumeAttach{target: base, Volume: req.Volume, Attachment: req.Attachment, ReadOnly: req.ReadOnly}, nil
+		return volumeAttach{Backend: op.Backend, Volume: req.Volume, Attachment: req.Attachment, ReadOnly: req.ReadOnly}, nil
 	case *messages.DetachVolume:
-		return volumeDetach{target: base, Volume: req.Volume, Attachment: req.Attachment}, nil
+		return volumeDetach{Backend: op.Backend, Volume: req.Volume, Attachment: req.Attachment}, nil
 	case *messages.CreateSnapshot:
-		return snapshotCreate{target: base, Snapshot: req.Snapshot, Volume: req.Volume, SizeGiB: req.SizeGiB,
+		return snapshotCreate{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume, SizeGiB: req.SizeGiB,
 			AllowAttached: req.AllowAttached}, nil
 	case *messages.DeleteSnapshot:
-		return snapshotDelete{target: base, Snapshot: req.Snapshot, Volume: req.Volume}, nil
+		return snapshotDelete{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume}, nil
 	}
 	return nil, messages.Errorf(messages.CodeUnsupported, "there is no saga for %s", op.Kind)
-}
-
-// target is the part of every state that says for whom and where.
-type target struct {
-	Project string `msgpack:"project"`
-	Backend string `msgpack:"backend"`
 }
 
 // Patience of steps. Waits are jittered.

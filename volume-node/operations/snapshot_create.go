@@ -12,7 +12,7 @@ import (
 
 // snapshotCreate keeps a volume's content of one moment.
 type snapshotCreate struct {
-	target
+	Backend       string           `msgpack:"backend"`
 	Snapshot      block.SnapshotID `msgpack:"snapshot"`
 	Volume        block.VolumeID   `msgpack:"volume"`
 	SizeGiB       block.GiB        `msgpack:"size_gib"`

@@ -13,7 +13,7 @@ import (
 
 // snapshotDelete deletes a snapshot. Volumes that were made from it stay.
 type snapshotDelete struct {
-	target
+	Backend  string           `msgpack:"backend"`
 	Snapshot block.SnapshotID `msgpack:"snapshot"`
 	Volume   block.VolumeID   `msgpack:"volume"`
 	SizeGiB  block.GiB        `msgpack:"size_gib,omitempty"`

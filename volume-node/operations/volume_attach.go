@@ -19,7 +19,7 @@ import (
 
 // volumeAttach exports a volume for a host. The host says later that it uses it.
 type volumeAttach struct {
-	target
+	Backend    string             `msgpack:"backend"`
 	Volume     block.VolumeID     `msgpack:"volume"`
 	Attachment block.AttachmentID `msgpack:"attachment"`
 	ReadOnly   bool               `msgpack:"read_only,omitempty"`

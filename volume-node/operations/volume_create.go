@@ -13,7 +13,7 @@ import (
 
 // volumeCreate makes a volume: empty, from a snapshot, or from another volume.
 type volumeCreate struct {
-	target
+	Backend string         `msgpack:"backend"`
 	Volume  block.VolumeID `msgpack:"volume"`
 	SizeGiB block.GiB      `msgpack:"size_gib"`
 	// At most one of FromSnapshot and FromVolume is set.
@@ -25,9 +25,9 @@ type volumeCreate struct {
 	Dispatch uint64 `msgpack:"dispatch"`
 }
 
-func newVolumeCreate(t target, r *messages.CreateVolume, dispatch uint64) volumeCreate {
+func newVolumeCreate(backend string, r *messages.CreateVolume, dispatch uint64) volumeCreate {
 	return volumeCreate{
-		target: t, Volume: r.Volume, SizeGiB: r.SizeGiB, FromSnapshot: r.FromSnapshot, SnapshotVolume: r.SnapshotVolume,
+		Backend: backend, Volume: r.Volume, SizeGiB: r.SizeGiB, FromSnapshot: r.FromSnapshot, SnapshotVolume: r.SnapshotVolume,
 		FromVolume: r.FromVolume, SourceGiB: r.SourceGiB, Dispatch: dispatch,
 	}
 }

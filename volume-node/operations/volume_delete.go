@@ -13,8 +13,8 @@ import (
 // volumeDelete deletes a volume that has no snapshots and no attachments. One that is in error and was never made on
 // its backend is deleted the same way: what is missing is deleted.
 type volumeDelete struct {
-	target
-	Volume block.VolumeID `msgpack:"volume"`
+	Backend string         `msgpack:"backend"`
+	Volume  block.VolumeID `msgpack:"volume"`
 }
 
 func (e *Env) volumeDelete() saga.Definition[volumeDelete] {

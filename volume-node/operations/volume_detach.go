@@ -13,7 +13,7 @@ import (
 
 // volumeDetach cuts a host off a volume and removes the attachment.
 type volumeDetach struct {
-	target
+	Backend    string             `msgpack:"backend"`
 	Volume     block.VolumeID     `msgpack:"volume"`
 	Attachment block.AttachmentID `msgpack:"attachment"`
 	// Node has the export; empty: the volume was never exported for this attachment.

@@ -14,7 +14,7 @@ import (
 
 // volumeExtend makes a volume larger: to a size, never by one.
 type volumeExtend struct {
-	target
+	Backend       string         `msgpack:"backend"`
 	Volume        block.VolumeID `msgpack:"volume"`
 	ToGiB         block.GiB      `msgpack:"to_gib"`
 	AllowAttached bool           `msgpack:"allow_attached,omitempty"`

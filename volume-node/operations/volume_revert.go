@@ -13,7 +13,7 @@ import (
 
 // volumeRevert sets a volume's content back to its latest snapshot. What was written since is lost.
 type volumeRevert struct {
-	target
+	Backend  string           `msgpack:"backend"`
 	Volume   block.VolumeID   `msgpack:"volume"`
 	Snapshot block.SnapshotID `msgpack:"snapshot"`
 	// Sizes as the first step found them; both are claimed exclusively, so they stay.
