@@ -50,7 +50,7 @@ func (j *Journal) Begin(ctx context.Context, id saga.ID, first saga.Entry) error
 		return st.run(s, tx)
 	})
 	if w := (*writeError)(nil); errors.As(err, &w) {
-		return &saga.RefusedError{Err: w.err}
+		return &saga.RefusedError{Err: w.result()}
 	}
 	if errors.Is(err, kvlock.ErrExists) { // before ErrEnded, which such an error may match, too
 		return fmt.Errorf("%w: %w", saga.ErrExists, err)

@@ -85,10 +85,7 @@ func (l *Log) Append(ctx context.Context, e saga.Entry) error {
 // refused says what an entry that was not committed means to the executor.
 func (l *Log) refused(err error) error {
 	if w := (*writeError)(nil); errors.As(err, &w) {
-		if w.read {
-			return fmt.Errorf("operation %s: read for a staged write: %w", l.grant.Owner(), w.err)
-		}
-		return &saga.RefusedError{Err: w.err}
+		return &saga.RefusedError{Err: w.result()}
 	}
 	var adopted *kvlock.AdoptedError
 	switch {
@@ -105,14 +102,19 @@ func (l *Log) refused(err error) error {
 	return fmt.Errorf("operation %s: %w", l.grant.Owner(), err)
 }
 
-// writeError is what a staged write said, or what a read for it said.
-type writeError struct {
-	err  error
-	read bool
-}
+// writeError is what a staged write refused with.
+type writeError struct{ err error }
 
 func (w *writeError) Error() string { return w.err.Error() }
 func (w *writeError) Unwrap() error { return w.err }
+
+// result is the error as the result of the step: one that no repetition can heal is permanent.
+func (w *writeError) result() error {
+	if errors.Is(w.err, kvtx.ErrInvalid) || errors.Is(w.err, kvtx.ErrTooLarge) {
+		return saga.Permanent(w.err)
+	}
+	return w.err
+}
 
 // appending is one Append under way. The store may still run stage when Append has given up: so it changes
 // nothing but found.
@@ -220,33 +222,13 @@ func (a *appending) save(s kvtx.Snapshot, tx *kvtx.Tx) error {
 // the news in it, such as a cancel request, is taken in.
 func decideAnew(kvtx.Entry) bool { return false }
 
+// run stages what the step staged. A read that fails in it is no refusal: the store reads the key and runs it
+// again, or says itself why it cannot.
 func (st staged) run(s kvtx.Snapshot, tx *kvtx.Tx) error {
-	if len(st.writes) == 0 {
-		return nil
-	}
-	watched := &watched{Snapshot: s}
 	for _, w := range st.writes {
-		err := w(watched, tx)
-		if watched.err != nil {
-			return &writeError{err: watched.err, read: true}
-		}
-		if err != nil {
+		if err := w(s, tx); err != nil {
 			return &writeError{err: err}
 		}
 	}
 	return nil
-}
-
-// watched tells a read that failed from a write that refused.
-type watched struct {
-	kvtx.Snapshot
-	err error
-}
-
-func (w *watched) Get(key string) (kvtx.Entry, error) {
-	e, err := w.Snapshot.Get(key)
-	if err != nil && w.err == nil {
-		w.err = err
-	}
-	return e, err
 }

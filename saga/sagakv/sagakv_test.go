@@ -323,6 +323,40 @@ func TestCancelWhileAnAnswerIsLostIsTakenIn(t *testing.T) {
 	}
 }
 
+func TestCancelWhileARequestIsLostWritesOnce(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	var o *op
+	var lost atomic.Int64
+	store := newStore(t, srv, kvtx.WithInterceptor(func(ctx context.Context, c kvtx.Call, next func(context.Context) error) error {
+		if c.Kind == kvtx.Read || o == nil || o.log == nil || lost.Add(1) > 1 {
+			return next(ctx)
+		}
+		other, err := kvtx.Open(ctx, srv.JetStream(t), kvtx.Config{Bucket: o.store.Bucket()})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = other.Close() }()
+		if _, err := kvlock.New(other).Cancel(ctx, "op-1", "ann"); err != nil {
+			return err
+		}
+		return errors.New("the request was lost")
+	}))
+	first := submit(t, store, "op-1")
+	o = first
+	if err := o.log.Append(t.Context(), saga.Entry{Record: []byte("x"), Phase: saga.Running}); err != nil {
+		t.Fatal(err)
+	}
+	rec := o.record(t)
+	p, err := sagakv.DecodePayload(rec.Payload)
+	if err != nil || string(p.Run) != "x" || rec.Position != 1 || rec.Cancel == nil {
+		t.Errorf("the record has run %q, position %d, cancel %v, error %v; want x, 1, ann's", p.Run, rec.Position, rec.Cancel, err)
+	}
+	if c := o.log.Head().Cancel; c == nil || c.Who != "ann" {
+		t.Errorf("the head has cancel %+v, want ann's", c)
+	}
+}
+
 func TestReadFailureOfAStagedWriteIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	store := newStore(t, natstest.Start(t))
@@ -336,6 +370,17 @@ func TestReadFailureOfAStagedWriteIsNoRefusal(t *testing.T) {
 	err := o.log.Append(ctx, saga.Entry{Record: []byte("x"), Phase: saga.Running, Writes: []saga.Write{w}})
 	if refused := (*saga.RefusedError)(nil); err == nil || errors.As(err, &refused) {
 		t.Errorf("Append whose write could not read = %v, want an error that is no refusal", err)
+	}
+}
+
+func TestWriteThatNoBucketTakesFailsTheStepForGood(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, natstest.Start(t))
+	o := submit(t, store, "op-1")
+	w := sagakv.Write(func(s kvtx.Snapshot, _ *kvtx.Tx) error { _, err := s.Get("no..key"); return err })
+	err := o.log.Append(t.Context(), saga.Entry{Record: []byte("x"), Phase: saga.Running, Writes: []saga.Write{w}})
+	if refused := (*saga.RefusedError)(nil); !errors.As(err, &refused) || !saga.IsPermanent(refused.Err) {
+		t.Errorf("Append of a write that reads a key that cannot be = %v, want a permanent refusal", err)
 	}
 }
 
