@@ -55,12 +55,12 @@ func obeyOrder(text string) error {
 	}
 	ctx := context.Background()
 	var running atomic.Bool
-	met := 0
+	var met atomic.Int64
 	d, err := opener(ctx, o.Spec, Env{Hook: func(string) error {
 		if !running.Load() {
 			return nil
 		}
-		if met++; met == o.At {
+		if int(met.Add(1)) == o.At {
 			return signalSelf(o.Signal)
 		}
 		return nil
@@ -110,8 +110,9 @@ func start(t *testing.T, o order) *child {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), orderKey+"="+string(text))
+	cmd.Env = append(os.Environ(), orderKey+"="+string(text), "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a stopped child does not notice that its test has gone
 	in, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,8 @@ import (
 
 // Env is what the suite wants of a driver that it opens.
 type Env struct {
-	// Hook is called at every point of the driver. A driver without points ignores it.
+	// Hook is called at every point of the driver, also from several goroutines at once. A driver without points
+	// ignores it.
 	Hook func(point string) error
 	// LockLimit is how long an overtaken holder of a node's lock has before it is ended.
 	LockLimit time.Duration

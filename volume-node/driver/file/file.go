@@ -65,8 +65,8 @@ type Options struct {
 	LockLimit        time.Duration // how long a lock's overtaken holder has before it is ended; zero: nodelock.DefaultLimit
 	Oversubscription float64       // zero: DefaultOversubscription
 	Log              *slog.Logger  // nil: discard
-	// Hook, if set, is called before each change, with the name of the change; its error is returned in place of the
-	// change. For tests of crashes and faults.
+	// Hook, if set, is called before each change, with the name of the change, also from several goroutines at once; its
+	// error is returned in place of the change. For tests of crashes and faults.
 	Hook func(point string) error
 }
 

@@ -206,13 +206,16 @@ func TestCleanupKeepsLocksOfThingsAndOfLateWorkers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	lock := func(name string) string { return filepath.Join(dir, "locks", name+".lock") }
+	long := time.Now().Add(-3 * time.Hour)
 	for _, id := range []driver.VolumeID{"young", "gone"} {
+		if err := os.Chtimes(lock(string(id)), long, long); err != nil { // last locked long ago, deleted now
+			t.Fatal(err)
+		}
 		if err := d.DeleteVolume(ctx, call(1), id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lock := func(name string) string { return filepath.Join(dir, "locks", name+".lock") }
-	long := time.Now().Add(-3 * time.Hour)
 	if err := errors.Join(os.Chtimes(lock("there"), long, long), os.Chtimes(lock("gone"), long, long)); err != nil {
 		t.Fatal(err)
 	}

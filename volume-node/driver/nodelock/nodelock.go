@@ -55,8 +55,8 @@ const suffix = ".lock"
 type Options struct {
 	Limit time.Duration // zero: DefaultLimit
 	Log   *slog.Logger  // nil: discard
-	// Hook, if set, is called before each change ("open", "lock", "record"); its error is returned in place of the
-	// change. For tests of crashes and faults.
+	// Hook, if set, is called before each change ("open", "lock", "record", "sync-record"), also from several goroutines
+	// at once; its error is returned in place of the change. For tests of crashes and faults.
 	Hook func(point string) error
 }
 
@@ -156,8 +156,10 @@ func (f *Folder) try(name string) (file *os.File, held bool, err error) {
 	if err := f.opts.Hook("open"); err != nil {
 		return nil, false, err
 	}
-	fd, err := eintr(func() (int, error) {
-		return unix.Openat(int(f.dir.Fd()), name+suffix, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	var fd int
+	err = retry(func() (err error) {
+		fd, err = unix.Openat(int(f.dir.Fd()), name+suffix, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+		return err
 	})
 	if err != nil {
 		return nil, false, err
@@ -166,7 +168,7 @@ func (f *Folder) try(name string) (file *os.File, held bool, err error) {
 	if err := f.opts.Hook("lock"); err != nil {
 		return nil, false, errors.Join(err, file.Close())
 	}
-	_, err = eintr(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	err = retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 	switch {
 	case err == nil:
 		return file, true, nil
@@ -229,7 +231,11 @@ func (f *Folder) write(file *os.File, have state, want Record) (durable func() e
 	done := make(chan struct{})
 	go func() { // Release waits for it
 		defer close(done)
-		if synced = unix.Fdatasync(int(file.Fd())); synced == nil && have.empty {
+		synced = f.opts.Hook("sync-record")
+		if synced == nil {
+			synced = retry(func() error { return unix.Fdatasync(int(file.Fd())) })
+		}
+		if synced == nil && have.empty {
 			synced = f.dir.Sync()
 		}
 	}()
@@ -327,12 +333,11 @@ func space(err error) error {
 	return err
 }
 
-// eintr calls again what a signal cut short.
-func eintr(call func() (int, error)) (int, error) {
+// retry calls again what a signal cut short.
+func retry(call func() error) error {
 	for {
-		n, err := call()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
 }

@@ -108,6 +108,7 @@ func start(t *testing.T, role, dir string, rev uint64) *child {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleKey+"="+role, dirKey+"="+dir, revKey+"="+strconv.FormatUint(rev, 10))
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a stopped child does not notice that its test has gone
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
