@@ -21,6 +21,9 @@ func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant,
 	if err := errors.Join(checkOwner(owner), checkWorker(worker, token)); err != nil {
 		return Grant{}, Record{}, err
 	}
+	if rec, ok := l.adoptKnown(ctx, owner, worker, token); ok {
+		return l.adopted(ctx, rec)
+	}
 	var epoch uint64 // before the first try
 	for try := range adoptTries {
 		entry, err := l.store.Get(ctx, OwnerKey(owner))
@@ -44,17 +47,46 @@ func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant,
 		if err != nil {
 			return Grant{}, old, err
 		}
-		rec, err := l.writeAlone(ctx, next, func(now Record) bool { return now.Epoch == next.Epoch && now.Token == token })
+		rec, err := l.writeAdopted(ctx, next)
 		if err == nil {
-			l.Observe(EventOf(Adopted, rec))
-			l.log.DebugContext(ctx, "operation taken over", "operation", owner, "epoch", rec.Epoch, "fence", rec.Fence())
-			return l.GrantOf(rec), rec, nil
+			return l.adopted(ctx, rec)
 		}
 		if !errors.Is(err, kvtx.ErrConflict) {
 			return Grant{}, old, err
 		}
 	}
 	return Grant{}, Record{}, fmt.Errorf("take over operation %s: its record changed %d times meanwhile", owner, adoptTries)
+}
+
+// adoptKnown tries the take-over on the record as this process knows it, which is the rule where the process that accepted
+// the operation also runs it: that saves the read. The write expects the revision, so a record that is out of date decides
+// nothing, and neither does any error: then the record is read.
+func (l *Locker) adoptKnown(ctx context.Context, owner, worker, token string) (Record, bool) {
+	entry, ok := l.store.Cached(OwnerKey(owner))
+	if !ok {
+		return Record{}, false
+	}
+	old, err := DecodeRecord(entry)
+	if err != nil {
+		return Record{}, false
+	}
+	next, err := l.takeOver(old, worker, token)
+	if err != nil {
+		return Record{}, false
+	}
+	rec, err := l.writeAdopted(ctx, next)
+	return rec, err == nil
+}
+
+// writeAdopted writes the record of a take-over; the token recognises it after a lost answer.
+func (l *Locker) writeAdopted(ctx context.Context, next Record) (Record, error) {
+	return l.writeAlone(ctx, next, func(now Record) bool { return now.Epoch == next.Epoch && now.Token == next.Token })
+}
+
+func (l *Locker) adopted(ctx context.Context, rec Record) (Grant, Record, error) {
+	l.Observe(EventOf(Adopted, rec))
+	l.log.DebugContext(ctx, "operation taken over", "operation", rec.Owner, "epoch", rec.Epoch, "fence", rec.Fence())
+	return l.GrantOf(rec), rec, nil
 }
 
 // StageAdopt stages a take-over into a commit of the caller's own; Adopt without one costs less. Read Keys(owner) for it.

@@ -29,7 +29,7 @@ type committer struct {
 	hot      map[string]time.Time   // Keys that lost, until when they are kept apart.
 	turn     bool                   // It is the turn of those apart.
 	answered int                    // Members of the last group: they may come back at once.
-	came     int                    // Members that the last group began with.
+	came     int                    // Members that were taken for the last group.
 	took     time.Duration          // How long the last batch took; 0 after plain writes.
 	trip     time.Duration          // About what a group takes.
 	running  *member                // Whose function is running,
@@ -243,7 +243,7 @@ func (c *committer) take() []*member {
 	defer c.mu.Unlock()
 	members := c.waiting
 	c.waiting = nil
-	c.came = len(members)
+	c.came += len(members)
 	return members
 }
 
@@ -268,6 +268,7 @@ func (c *committer) linger() {
 	c.took = 0
 	c.mu.Lock()
 	expected := min(len(c.waiting)+c.answered, c.came+c.came/4+1)
+	c.came = 0
 	c.mu.Unlock()
 	if limit == 0 || expected < 2 {
 		return

@@ -146,6 +146,13 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 	return ks[0].Entry, nil
 }
 
+// Cached returns the entry of a key as this process read or wrote it last, if it still has it. It may be out of date: it is good for
+// a write that expects its revision, and for nothing else.
+func (s *Store) Cached(key string) (Entry, bool) {
+	k, ok := s.cache.get(key)
+	return k.Entry, ok
+}
+
 // GetMany reads several keys as Get does, in parallel; the entries are in the order of the keys. They are not a snapshot of one moment.
 func (s *Store) GetMany(ctx context.Context, keys ...string) ([]Entry, error) {
 	ks, err := s.readMany(ctx, s.life, keys...)
