@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -23,15 +24,35 @@ const (
 
 var clients = []int{1, 16, 64}
 
-// API measures the control plane.
-func API(ctx context.Context, t Target, l Length, progress func(string)) ([]Row, error) {
+// API measures the control plane: the cases named, or all.
+func API(ctx context.Context, t Target, l Length, cases []string, progress func(string)) ([]Row, error) {
 	b := &apiBench{target: t, length: l, call: newCaller(t.Endpoint, 64), floors: newFloors(t.Store, l.Floor), progress: progress}
-	for _, part := range []func(context.Context) error{b.bare, b.lists, b.accepts, b.ends} {
-		if err := part(ctx); err != nil {
+	parts := []part{
+		{[]string{"batch-4", "batch-64", "update-1"}, b.bare},
+		{[]string{"list-detail-1000", "get-by-id"}, b.lists},
+		{[]string{"create-accept"}, b.accepts},
+		{[]string{"create-ended"}, b.ends},
+	}
+	for _, c := range cases {
+		if !slices.ContainsFunc(parts, func(p part) bool { return slices.Contains(p.cases, c) }) {
+			return nil, fmt.Errorf("setting case: there is no case %q", c)
+		}
+	}
+	for _, part := range parts {
+		if len(cases) > 0 && !slices.ContainsFunc(cases, func(c string) bool { return slices.Contains(part.cases, c) }) {
+			continue
+		}
+		if err := part.do(ctx); err != nil {
 			return b.rows, err
 		}
 	}
 	return b.rows, nil
+}
+
+// part measures some cases.
+type part struct {
+	cases []string
+	do    func(context.Context) error
 }
 
 type apiBench struct {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,8 +23,9 @@ import (
 )
 
 type benchFlags struct {
-	endpoint, nats, dir, output string
-	length                      time.Duration
+	endpoint, nats, dir, output, profile string
+	cases                                []string
+	length                               time.Duration
 }
 
 func benchCommand() *cobra.Command {
@@ -42,6 +44,8 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 	flags.StringVar(&b.nats, "nats", "", "with --endpoint: URL of its NATS server, for the floors")
 	flags.StringVar(&b.dir, "dir", "", "directory of the stack of its own, or of the file backend of the endpoint; default: a temporary one")
 	flags.StringVarP(&b.output, "output", "o", formatTable, "table or json")
+	flags.StringVar(&b.profile, "cpu-profile", "", "write a CPU profile of this process to the file (pprof)")
+	flags.StringSliceVar(&b.cases, "case", nil, "only these cases, such as create-ended; default: all")
 	flags.DurationVar(&b.length, "length", bench.DefaultLength.Row, "how long each row is measured")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		p, err := newPrinter(cmd)
@@ -52,6 +56,11 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 			return &usageError{&assembly.SettingError{Name: "length", Value: b.length.String(), Want: "want 100ms or more"}}
 		}
 		l := bench.Length{Warm: b.length / 4, Row: b.length, Floor: b.length / 2}
+		stop, err := startProfile(b.profile)
+		if err != nil {
+			return err
+		}
+		defer stop()
 		machine := bench.ThisMachine()
 		rows, err := run(cmd.Context(), &b, l, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "…", what) })
 		if err != nil {
@@ -64,6 +73,20 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 		return result.Print(p.out)
 	}
 	return cmd
+}
+
+func startProfile(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("setting cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
 
 func benchVersions() map[string]string {
@@ -85,7 +108,7 @@ func benchAPI(ctx context.Context, b *benchFlags, l bench.Length, progress func(
 	var rows []bench.Row
 	err := b.with(ctx, "fake=null", func(ctx context.Context, t bench.Target, _ string) error {
 		var err error
-		rows, err = bench.API(ctx, t, l, progress)
+		rows, err = bench.API(ctx, t, l, b.cases, progress)
 		return err
 	})
 	return rows, err
