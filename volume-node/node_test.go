@@ -131,7 +131,7 @@ func (s *site) submit(req messages.Request) block.OperationID {
 // ended waits for the end of an operation.
 func (s *site) ended(id block.OperationID) kvlock.Record {
 	s.t.Helper()
-	for deadline := time.Now().Add(soon); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(soon); ; <-time.After(5 * time.Millisecond) {
 		rec, err := s.Locks.Record(s.t.Context(), string(id))
 		if err != nil {
 			s.t.Fatal(err)
@@ -151,7 +151,7 @@ func (s *site) do(req messages.Request) {
 
 func (s *site) eventually(what string, holds func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(soon); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(soon); !holds(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("not seen: %s", what)
 		}

@@ -238,7 +238,7 @@ func (w *world) requireDone(id block.OperationID) kvlock.Record {
 // eventually waits for a condition.
 func (w *world) eventually(what string, holds func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(soon); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(soon); !holds(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("not seen: %s", what)
 		}

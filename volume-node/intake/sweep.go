@@ -142,9 +142,13 @@ func (s *sweeper) examine(ctx context.Context, id string) error {
 		return nil
 	}
 	backend, err := backendOf(rec)
+	if err != nil {
+		s.i.log.WarnContext(ctx, "operation cannot be read", "operation", id, "error", err)
+		return nil
+	}
 	q := s.queues[backend]
-	if err != nil || q == nil {
-		return nil // not for us to judge
+	if q == nil {
+		return nil // for the workers of that backend to judge
 	}
 	why, err := s.lost(ctx, q, rec)
 	if err != nil || why == "" {

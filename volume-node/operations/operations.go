@@ -22,6 +22,7 @@
 package operations
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -114,7 +115,7 @@ func refuse(code messages.Code, format string, args ...any) error {
 
 // words is why a run was undone, for the record's field Fault.
 func words(cause error) string {
-	if c, ok := cause.(*saga.Cause); ok {
+	if c, ok := errors.AsType[*saga.Cause](cause); ok {
 		return c.Message
 	}
 	return cause.Error()

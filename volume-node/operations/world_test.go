@@ -100,7 +100,6 @@ type world struct {
 	registry *saga.Registry
 	req      messages.Request
 	undone   func(sagatest.Snapshot) sagatest.Snapshot
-	planted  []sagatest.Leftover
 	workers  int
 }
 
