@@ -176,7 +176,10 @@ func (d *drive) forward(ctx context.Context) error {
 // mayTurn says whether the run may go backward now: not past the pivot, not while it is unknown whether the
 // step took effect.
 func (d *drive) mayTurn(step *StepShape) bool {
-	return !step.Past && !d.rec.Unknown && !(d.begun && step.Pivot && !step.Undo)
+	if d.begun && step.Pivot && !step.Undo {
+		return false
+	}
+	return !step.Past && !d.rec.Unknown
 }
 
 func (d *drive) canceled() *cause {
@@ -250,7 +253,7 @@ func (d *drive) stops(ctx context.Context, err error) error {
 	case classify(err) == left || errors.Is(err, ErrFenced):
 		return err
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w (the step said: %v)", context.Cause(ctx), err)
+		return fmt.Errorf("%w (the step said: %s)", context.Cause(ctx), err.Error())
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func IsUnknown(err error) bool { return classify(err) == unknown }
 func classify(err error) kind {
 	k := transient
 	walk(err, func(e error) {
-		if m, ok := e.(*mark); ok && m.kind > k {
+		if m, ok := e.(*mark); ok && m.kind > k { //nolint:errorlint // walk visits what is wrapped
 			k = m.kind
 		}
 	})
@@ -118,7 +118,7 @@ func classify(err error) kind {
 func walk(err error, visit func(error)) {
 	for err != nil {
 		visit(err)
-		switch u := err.(type) {
+		switch u := err.(type) { //nolint:errorlint // this is what unwraps
 		case interface{ Unwrap() error }:
 			err = u.Unwrap()
 		case interface{ Unwrap() []error }:

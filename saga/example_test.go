@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/scoria-storage/scoria/saga"
 )
@@ -107,7 +108,10 @@ func ExampleExecutor_Resume() {
 }
 
 func say(what string) func(context.Context, saga.Run, *parcel) error {
-	return func(context.Context, saga.Run, *parcel) error { fmt.Println(what); return nil }
+	return func(context.Context, saga.Run, *parcel) error {
+		_, err := fmt.Fprintln(os.Stdout, what)
+		return err
+	}
 }
 
 // A record change that is staged is committed together with the completion of its step, exactly once.

@@ -156,7 +156,7 @@ func TestConcurrentExecOfOneIDRunsOnce(t *testing.T) {
 		s := b.step("a")
 		do := s.Do
 		s.Do = func(ctx context.Context, run saga.Run, st *state) error {
-			time.Sleep(time.Second) // so that all others come meanwhile
+			<-time.After(time.Second) // so that all others come meanwhile
 			return do(ctx, run, st)
 		}
 		e := b.executor()
@@ -469,7 +469,7 @@ func TestProgressIsToldAtMostFourTimesASecond(t *testing.T) {
 		const blocks = 1000
 		s.Do = func(_ context.Context, run saga.Run, _ *state) error {
 			for i := int64(1); i <= blocks; i++ {
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 				run.Progress(i, blocks, "blocks")
 			}
 			return nil

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -72,7 +73,7 @@ func (r *record) encode() ([]byte, error) {
 func decodeRecord(b []byte) (record, error) {
 	var r record
 	if err := msgpack.Unmarshal(b, &r); err != nil {
-		return record{}, fmt.Errorf("%w: %v", ErrFormat, err)
+		return record{}, fmt.Errorf("%w: %s", ErrFormat, err.Error())
 	}
 	switch {
 	case r.V > recordVersion:
@@ -90,11 +91,10 @@ func decodeRecord(b []byte) (record, error) {
 // note adds a failed try, and drops the oldest beyond the bound.
 func (r *record) note(a attempt) {
 	r.Failed++
-	last := append(r.Last[:len(r.Last):len(r.Last)], a)
-	if len(last) > MaxAttempts {
-		last = last[len(last)-MaxAttempts:]
+	r.Last = append(slices.Clip(r.Last), a) // a copy: other records share the old one
+	if n := len(r.Last) - MaxAttempts; n > 0 {
+		r.Last = r.Last[n:]
 	}
-	r.Last = last
 }
 
 func (c *cause) export() *Cause {

@@ -201,12 +201,12 @@ func (t *typed[S]) shape() *Shape { return &t.sh }
 // encode takes an S or *S.
 func (t *typed[S]) encode(input any) ([]byte, error) {
 	switch in := input.(type) {
-	case S:
-		return encodeState(&in)
 	case *S:
 		if in != nil {
 			return encodeState(in)
 		}
+	case S:
+		return encodeState(&in)
 	}
 	return nil, fmt.Errorf("saga %s version %d takes a %T, not a %T", t.sh.Name, t.sh.Version, *new(S), input)
 }

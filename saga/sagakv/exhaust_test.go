@@ -170,14 +170,17 @@ func (w *world) Undone(before sagatest.Snapshot) sagatest.Snapshot {
 
 func (w *world) CheckStuck(ctx context.Context) error {
 	lock, err := w.locker.Holders(ctx, "disk.d1")
-	if err != nil || !lock.Holds("op-1") {
-		return fmt.Errorf("disk.d1 is held by %v, error %v", lock.Holders, err)
+	if err != nil {
+		return err
+	}
+	if !lock.Holds("op-1") {
+		return fmt.Errorf("disk.d1 is held by %v", lock.Holders)
 	}
 	rec, err := w.locker.Record(ctx, "op-1")
-	if err != nil || rec.Phase != kvlock.Stuck {
-		return fmt.Errorf("the owner record is %s, error %v", rec.Phase, err)
+	if err == nil && rec.Phase != kvlock.Stuck {
+		return fmt.Errorf("the owner record is %s", rec.Phase)
 	}
-	return nil
+	return err
 }
 
 func (w *world) Leftovers() []sagatest.Leftover {

@@ -71,7 +71,7 @@ func NewPayload(request []byte) []byte {
 func DecodePayload(b []byte) (Payload, error) {
 	var p Payload
 	if err := msgpack.Unmarshal(b, &p); err != nil {
-		return Payload{}, fmt.Errorf("%w: payload: %v", saga.ErrFormat, err)
+		return Payload{}, fmt.Errorf("%w: payload: %s", saga.ErrFormat, err.Error())
 	}
 	switch {
 	case p.V > payloadVersion:

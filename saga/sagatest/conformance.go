@@ -443,7 +443,10 @@ func openLists(t *testing.T, b *bench) {
 	if !slices.Equal(got, want) {
 		t.Errorf("Open lists %v, want %v", got, want)
 	}
-	for range b.Journal.Open(t.Context()) {
+	for _, err := range b.Journal.Open(t.Context()) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // must not hang or panic
 	}
 }
