@@ -31,6 +31,7 @@ import (
 	"github.com/scoria-storage/scoria/api-node/view"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/records"
 )
 
@@ -169,6 +170,16 @@ func (n *Node) takeMessages(ctx context.Context) error {
 		return nil
 	case <-n.view.CaughtUp():
 	}
+	events, err := n.nc.Subscribe(messages.EventAll, func(msg *nats.Msg) {
+		var u messages.Update
+		if messages.Decode(msg.Data, &u) == nil {
+			n.view.Hear(u)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = events.Unsubscribe() }()
 	defer n.serving.Store(false)
 	return n.ingest.Run(ctx, n.nc, func() {
 		n.serving.Store(true)

@@ -57,9 +57,11 @@ type Operation struct {
 	Phase string `msgpack:"phase" json:"phase"`
 	Ended bool   `msgpack:"ended" json:"ended"`
 	// Step is the step that runs or that failed; Steps are all of them in their order.
-	Step    string   `msgpack:"step,omitempty" json:"step,omitempty"`
+	Step string `msgpack:"step,omitempty" json:"step,omitempty"`
+	// Their names are known while a worker runs it; their number, Total, always is.
 	Steps   []string `msgpack:"steps,omitempty" json:"steps,omitempty"`
 	Done    int      `msgpack:"done" json:"steps_done"`
+	Total   int      `msgpack:"total,omitempty" json:"steps_total,omitempty"`
 	Attempt int      `msgpack:"attempt,omitempty" json:"attempt,omitempty"`
 	// Error says why an operation was undone or is stuck, or the last failed attempt of one that still runs.
 	Error  string `msgpack:"error,omitempty" json:"error,omitempty"`

@@ -19,6 +19,8 @@ const (
 	SubmitAll = submitPrefix + ">"
 	// GetAll is what API nodes subscribe to for questions, in the queue group QueueGroup.
 	GetAll = getPrefix + "*"
+	// EventAll is where all Updates are.
+	EventAll = eventPrefix + ">"
 	// QueueGroup shares the messages among API nodes.
 	QueueGroup = "scoria-api"
 )

@@ -96,7 +96,7 @@ func (v *View) Follow(ctx context.Context, id block.OperationID) iter.Seq2[*Oper
 				yield(nil, err)
 				return
 			}
-			if last == nil || last.Revision != op.Revision {
+			if last == nil || last.Revision != op.Revision || last.Step != op.Step || last.ProgressDone != op.ProgressDone {
 				if last = op; !yield(op, nil) || op.Ended {
 					done()
 					return

@@ -36,7 +36,7 @@ func newOperation(e kvtx.Entry) (*Operation, error) {
 		Operation: messages.Operation{
 			ID: req.ID, Kind: same(req.Kind), Project: same(req.Project), User: same(req.User), Resource: req.Resource,
 			Phase: rec.Phase.String(), Ended: !rec.Live(),
-			Step: same(run.Step), Done: run.Index, Worker: same(rec.Worker), Epoch: rec.Epoch,
+			Step: same(run.Step), Done: run.Index, Total: run.Steps, Worker: same(rec.Worker), Epoch: rec.Epoch,
 			Submitted: req.Submitted, EndedAt: rec.Ended, Claims: make([]messages.Claim, len(rec.Claims)),
 		},
 		Backend: same(req.Backend), Dispatch: rec.Dispatch, RequestID: req.RequestID,

@@ -29,6 +29,15 @@ func (v *View) Attachment(id block.AttachmentID) (*Attachment, bool) {
 
 // Operation returns the operation's row. Of the ended ones only the last are here, see WithEnded and Lookup.
 func (v *View) Operation(id block.OperationID) (*Operation, bool) {
+	r, ok := v.record(id)
+	if ok {
+		r = v.withHeard(r)
+	}
+	return r, ok
+}
+
+// record returns the operation as its record says.
+func (v *View) record(id block.OperationID) (*Operation, bool) {
 	r := get[Operation](v.db.Txn(false), operations, string(id))
 	return r, r != nil
 }

@@ -30,6 +30,8 @@ import (
 	"github.com/hashicorp/go-memdb"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 )
 
@@ -60,6 +62,7 @@ type View struct {
 	stopped  chan struct{} // closed when Run returns
 	started  atomic.Bool
 	faults   faults
+	heard    heard
 }
 
 // Option sets what most callers leave alone.
@@ -84,6 +87,7 @@ func New(store *kvtx.Store, log *slog.Logger, opts ...Option) *View {
 	v.books.init()
 	v.gate.init()
 	v.waiters.init()
+	v.heard.byID = map[block.OperationID]messages.Operation{}
 	for _, o := range opts {
 		o(v)
 	}

@@ -66,7 +66,7 @@ func (s *session) showOperation(op messages.Operation) error {
 	}
 	rows := [][]string{
 		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project},
-		{"step", orDash(op.Step)}, {"steps done", fmt.Sprintf("%d of %d", op.Done, len(op.Steps))}, {"attempt", fmt.Sprint(op.Attempt)},
+		{"step", orDash(op.Step)}, {"steps done", fmt.Sprintf("%d of %d", op.Done, op.Total)}, {"attempt", fmt.Sprint(op.Attempt)},
 		{"taken over", fmt.Sprintf("%d times", op.Epoch)}, {"worker", orDash(op.Worker)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
 	}
 	for _, c := range op.Claims {

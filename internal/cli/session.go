@@ -122,7 +122,7 @@ func (s *session) report(op messages.Operation) {
 func line(op messages.Operation) string {
 	text := fmt.Sprintf("%s  %s  %s", op.ID, op.Kind, op.Phase)
 	if op.Step != "" && !op.Ended {
-		text += "  step " + op.Step
+		text += fmt.Sprintf("  step %s (%d of %d)", op.Step, min(op.Done+1, op.Total), op.Total)
 	}
 	if op.Attempt > 1 {
 		text += fmt.Sprintf("  attempt %d", op.Attempt)

@@ -92,7 +92,7 @@ func (i *Intake) begin(r *running, a *accepted) {
 	r.steps = i.steps[a.definition(i.deps.Registry)]
 	r.op = messages.Operation{
 		ID: a.op.ID, Kind: a.op.Kind, Project: a.op.Project, User: a.op.User, Resource: a.op.Resource,
-		Phase: a.rec.Phase.String(), Step: r.steps[0], Steps: r.steps, Attempt: 1, Worker: a.rec.Worker, Epoch: a.rec.Epoch,
+		Phase: a.rec.Phase.String(), Step: r.steps[0], Steps: r.steps, Total: len(r.steps), Attempt: 1, Worker: a.rec.Worker, Epoch: a.rec.Epoch,
 		Submitted: a.op.Submitted,
 	}
 	if st := a.status; st.Name != "" {
