@@ -3,10 +3,12 @@ package rest
 import (
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/scoria-storage/scoria/api-node/admit/admittest"
+	"github.com/scoria-storage/scoria/api-node/view"
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
@@ -223,4 +225,38 @@ func TestBadAttachmentsChangeNothing(t *testing.T) {
 	if s.bucket() != before {
 		t.Error("refused requests changed records")
 	}
+}
+
+// TestAnUpdateThatWasDoneMeanwhileIsNoError gives the second of two equal updates a look at the attachment from before the first.
+func TestAnUpdateThatWasDoneMeanwhileIsNoError(t *testing.T) {
+	t.Parallel()
+	var old atomic.Pointer[view.Attachment]
+	s := newStack(t, func(c *Config) { c.Reader = &oldReader{c.Reader, &old} })
+	s.work()
+	volume := s.newWorkedVolume()
+	id := s.post("attachments", map[string]any{"attachment": map[string]any{"volume_uuid": volume, "instance_uuid": server}}).want(200).in("attachment")["id"].(string)
+	reserved, _ := s.view.Attachment(block.AttachmentID(id))
+	put := func(connector string) answer {
+		return s.send(request{line: "PUT attachments/" + id, mv: "3.44", body: `{"attachment": {"connector": ` + connector + `}}`})
+	}
+	put(connector).want(200)
+	old.Store(reserved)
+	if a := put(connector).want(200); a.in("attachment")["status"] != "attaching" {
+		t.Errorf("%s", a.body)
+	}
+	old.Store(reserved)
+	put(`{"host": "h2"}`).fault(400, "Invalid attachment: Attachment "+id+" is attaching already: its connector cannot be changed.")
+}
+
+// oldReader returns an old row once.
+type oldReader struct {
+	Reader
+	old *atomic.Pointer[view.Attachment]
+}
+
+func (r *oldReader) Attachment(id block.AttachmentID) (*view.Attachment, bool) {
+	if row := r.old.Swap(nil); row != nil {
+		return row, true
+	}
+	return r.Reader.Attachment(id)
 }

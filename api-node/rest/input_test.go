@@ -1,8 +1,11 @@
 package rest
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -143,6 +146,19 @@ func TestABodyOfTenMegabytesGetsItsAnswer(t *testing.T) {
 		if !strings.Contains(string(a.body), "Request is too large. The body has more than 114688 bytes.") {
 			t.Errorf("%s: %s", path, a.body)
 		}
+	}
+	// A client that sends everything before it reads finds its answer, not a reset connection.
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	head := fmt.Sprintf("POST /v3/p1/volumes HTTP/1.1\r\nHost: x\r\nX-Auth-Token: alice:p1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	if _, err := conn.Write(append([]byte(head), body...)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "413") {
+		t.Errorf("answer %q (%v), want 413", line, err)
 	}
 	// Without a length, too.
 	req, err := http.NewRequest(http.MethodPost, s.url+"/v3/p1/volumes", io.MultiReader(bytes.NewReader(body)))
