@@ -351,6 +351,50 @@ func TestAttachWaitsForACopyThatBeganBefore(t *testing.T) {
 	}
 }
 
+// A copy that was accepted first is not refused because of an attach that came later.
+func TestCopyGoesOnWhileAnAttachWaitsForIt(t *testing.T) {
+	t.Parallel()
+	for _, req := range []messages.Request{
+		&messages.CreateVolume{Volume: vol2, FromVolume: vol1}, &messages.CreateSnapshot{Snapshot: snap1, Volume: vol1},
+	} {
+		t.Run(string(req.Kind()), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t).exports()
+			w.do(create(vol1, 1))
+			attaching := block.OperationID(newID())
+			if err := w.submit(t.Context(), opID, req); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.submit(t.Context(), attaching, attach()); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := w.drive(t.Context(), opID); err != nil || st.Phase != saga.Done {
+				t.Errorf("copy: %s, %v, cause %v", st.Phase, err, st.Cause)
+			}
+			if st, err := w.drive(t.Context(), attaching); err != nil || st.Phase != saga.Done {
+				t.Errorf("attach: %s, %v, cause %v", st.Phase, err, st.Cause)
+			}
+		})
+	}
+}
+
+// An attach that was accepted first is about to let a host write: a slow copy that comes second is refused.
+func TestCopyIsRefusedWhileAnEarlierAttachGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).exports()
+	operationstest.Put(t, w.World, records.BackendKey(backend), func(b *records.Backend) { b.Reflink = true }) // as an old view has it
+	w.do(create(vol1, 1))
+	attaching := block.OperationID(newID())
+	if err := w.submit(t.Context(), attaching, attach()); err != nil {
+		t.Fatal(err)
+	}
+	w.complete(att1) // so that admission lets the copy in
+	st := w.try(&messages.CreateVolume{Volume: vol2, FromVolume: vol1})
+	if st.Phase != saga.Undone || !strings.Contains(st.Cause.Message, "is being attached by operation "+string(attaching)) {
+		t.Errorf("clone: %s, cause %v", st.Phase, st.Cause)
+	}
+}
+
 func TestExtendOfAnAttachedVolumeIsSeenByNewConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).exports()

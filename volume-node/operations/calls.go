@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
+	"github.com/scoria-storage/scoria/saga/sagakv"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export"
 )
@@ -99,18 +103,14 @@ func again(err error) error {
 // hold makes c take its copy of the volume while no host writes. Where hosts cannot write anyway it changes nothing.
 //
 // A backend that copies in a moment always copies under the hold: an attach may come in between. One that copies
-// slowly does so only while the volume has no attachment, which it was read to have not; an attach that comes later
-// finds this operation among the volume's holders and waits for it.
-func (e *Env) hold(d driver.Driver, backend string, vol *block.Volume, c *driver.Call) error {
+// slowly copies only what no host can write: an attach that comes later waits for this operation (see before).
+func (e *Env) hold(ctx context.Context, run saga.Run, d driver.Driver, backend string, vol *block.Volume, c *driver.Call) error {
 	can := d.Info().Capabilities
 	switch {
-	case !can.KeepsData:
+	case !can.KeepsData, !can.CloneWhileOpen && len(vol.Attachments) == 0:
 		return nil
-	case !can.CloneWhileOpen && len(vol.Attachments) > 0:
-		return invalidVolume(vol.ID, "is attached, and backend %s cannot copy a volume that is in use: its file system has no "+
-			"reflink. Detach the volume first.", backend)
 	case !can.CloneWhileOpen:
-		return nil
+		return e.closedToHosts(ctx, run, backend, vol)
 	case e.Exporter == nil && len(vol.Attachments) > 0:
 		return fmt.Errorf("volume %s is attached, and node %s has no export server that could hold its hosts' writes", vol.ID, e.NodeName)
 	case e.Exporter == nil:
@@ -124,6 +124,69 @@ func (e *Env) hold(d driver.Driver, backend string, vol *block.Volume, c *driver
 		return h.Release, nil
 	}
 	return nil
+}
+
+// closedToHosts refuses a slow copy of a volume that a host can write or is about to. The order of the reads matters: an
+// attach that has left the lock has its outcome in the attachment.
+func (e *Env) closedToHosts(ctx context.Context, run saga.Run, backend string, vol *block.Volume) error {
+	who, err := e.before(ctx, vol.ID, run, block.VolumeAttach)
+	if err != nil {
+		return err
+	}
+	if who != "" {
+		return invalidVolume(vol.ID, "is being attached by operation %s, and backend %s cannot copy a volume that is in use: its file "+
+			"system has no reflink.", who, backend)
+	}
+	for _, ref := range vol.Attachments {
+		a, err := load[block.Attachment](e.look(ctx), records.AttachmentKey(ref.ID))
+		if errors.Is(err, errMissing) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if a.data.Connection != nil {
+			return invalidVolume(vol.ID, "is attached, and backend %s cannot copy a volume that is in use: its file system has no "+
+				"reflink. Detach the volume first.", backend)
+		}
+	}
+	return nil
+}
+
+// before returns an operation of one of the kinds that shares the volume and was accepted before this one, or "". A
+// slow copy and an attach of one volume exclude each other by it, though both are readers: holders stand in the order
+// of their commits, so each sees the other if it came first; a copy that came second is refused, an attach waits.
+func (e *Env) before(ctx context.Context, id block.VolumeID, run saga.Run, kinds ...block.Kind) (string, error) {
+	lock, err := e.Locks.Holders(ctx, records.VolumeKey(id))
+	if err != nil {
+		return "", err
+	}
+	self := string(run.ID)
+	i := slices.IndexFunc(lock.Holders, func(h kvlock.Holder) bool { return h.Owner == self })
+	if i < 0 {
+		return "", fmt.Errorf("operation %s is not among the holders of volume %s: the read was old", self, id)
+	}
+	for _, h := range lock.Holders[:i] {
+		rec, err := e.Locks.Record(ctx, h.Owner)
+		if errors.Is(err, kvlock.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		payload, err := sagakv.DecodePayload(rec.Payload)
+		if err != nil {
+			return "", err
+		}
+		op, err := records.Decode[records.Operation](payload.Request)
+		if err != nil {
+			return "", err
+		}
+		if rec.Live() && slices.Contains(kinds, op.Kind) {
+			return h.Owner, nil
+		}
+	}
+	return "", nil
 }
 
 // closeExports proves that no host reaches the volume, which has no attachment any more: what is still exported was

@@ -15,7 +15,7 @@
 //   - An operation that makes something may be undone until it ended; one that destroys something (delete, detach) checks
 //     first, and from then on is repeated until the thing is gone.
 //   - A copy of a volume that hosts write to is taken under a hold of the export server, or refused in words where the
-//     backend cannot copy in a moment. An attach waits for the copies that began before it.
+//     backend cannot copy in a moment: there an attach waits for copies that were accepted before it, and they go on.
 //
 // It does not consume dispatches or take operations over: that is package intake. It does not decide what is accepted:
 // that is admission, on the other side of the stream.
@@ -90,8 +90,7 @@ func Input(op records.Operation, dispatch uint64) (any, error) {
 	case *messages.DetachVolume:
 		return volumeDetach{Backend: op.Backend, Volume: req.Volume, Attachment: req.Attachment}, nil
 	case *messages.CreateSnapshot:
-		return snapshotCreate{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume, SizeGiB: req.SizeGiB,
-			AllowAttached: req.AllowAttached}, nil
+		return snapshotCreate{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume, SizeGiB: req.SizeGiB}, nil
 	case *messages.DeleteSnapshot:
 		return snapshotDelete{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume}, nil
 	}

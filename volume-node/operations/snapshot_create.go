@@ -12,11 +12,10 @@ import (
 
 // snapshotCreate keeps a volume's content of one moment.
 type snapshotCreate struct {
-	Backend       string           `msgpack:"backend"`
-	Snapshot      block.SnapshotID `msgpack:"snapshot"`
-	Volume        block.VolumeID   `msgpack:"volume"`
-	SizeGiB       block.GiB        `msgpack:"size_gib"`
-	AllowAttached bool             `msgpack:"allow_attached,omitempty"`
+	Backend  string           `msgpack:"backend"`
+	Snapshot block.SnapshotID `msgpack:"snapshot"`
+	Volume   block.VolumeID   `msgpack:"volume"`
+	SizeGiB  block.GiB        `msgpack:"size_gib"`
 }
 
 func (e *Env) snapshotCreate() saga.Definition[snapshotCreate] {
@@ -40,15 +39,14 @@ func (e *Env) createSnapshot(ctx context.Context, run saga.Run, s *snapshotCreat
 	if err != nil {
 		return err
 	}
-	shown := v.data.ShownStatus(block.Holder{})
-	if v.data.Status != block.VolumeAvailable || shown != block.VolumeAvailable && !s.AllowAttached {
-		return invalidVolume(s.Volume, "is %s, no snapshot of it can be made.", shown)
+	if v.data.Status != block.VolumeAvailable { // an attach may have come since, and waits for this copy or is held for it
+		return invalidVolume(s.Volume, "is %s, no snapshot of it can be made.", v.data.Status)
 	}
 	d, c, err := e.writer(ctx, run, s.Backend, s.dst().ID.Ref())
 	if err != nil {
 		return err
 	}
-	if err := e.hold(d, s.Backend, &v.data, &c); err != nil {
+	if err := e.hold(ctx, run, d, s.Backend, &v.data, &c); err != nil {
 		return err
 	}
 	return driverError(d.CreateSnapshot(ctx, c, s.dst()))

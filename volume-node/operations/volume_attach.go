@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
-	"github.com/scoria-storage/scoria/saga/sagakv"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export"
 )
@@ -70,45 +68,12 @@ func (e *Env) checkVolumeAttach(ctx context.Context, run saga.Run, s *volumeAtta
 	case can.CloneWhileOpen:
 		return nil
 	}
-	who, err := e.copies(ctx, s.Volume, string(run.ID))
+	who, err := e.before(ctx, s.Volume, run, block.VolumeCreate, block.SnapshotCreate)
 	if err == nil && who != "" {
 		err = fmt.Errorf("volume %s is being copied by operation %s, and backend %s cannot copy a volume that is in use: "+
 			"the attachment waits for the copy to end", s.Volume, who, s.Backend)
 	}
 	return err
-}
-
-// copies returns an operation that copies the volume, or "". It looks after the attachment stands in the volume's
-// record; a copy looks at the record after it stands among the holders: so one of the two sees the other.
-func (e *Env) copies(ctx context.Context, id block.VolumeID, except string) (string, error) {
-	lock, err := e.Locks.Holders(ctx, records.VolumeKey(id))
-	if err != nil {
-		return "", err
-	}
-	for _, h := range lock.Holders {
-		if h.Owner == except {
-			continue
-		}
-		rec, err := e.Locks.Record(ctx, h.Owner)
-		if errors.Is(err, kvlock.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		payload, err := sagakv.DecodePayload(rec.Payload)
-		if err != nil {
-			return "", err
-		}
-		op, err := records.Decode[records.Operation](payload.Request)
-		if err != nil {
-			return "", err
-		}
-		if rec.Live() && (op.Kind == block.VolumeCreate || op.Kind == block.SnapshotCreate) {
-			return h.Owner, nil
-		}
-	}
-	return "", nil
 }
 
 func (e *Env) exportVolume(ctx context.Context, run saga.Run, s *volumeAttach) error {

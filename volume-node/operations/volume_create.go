@@ -125,7 +125,7 @@ func (e *Env) createVolume(ctx context.Context, run saga.Run, s *volumeCreate) e
 		if lookErr != nil {
 			return lookErr
 		}
-		if err := e.hold(d, s.Backend, &src.data, &c); err != nil {
+		if err := e.hold(ctx, run, d, s.Backend, &src.data, &c); err != nil {
 			return err
 		}
 		err = d.CloneVolume(ctx, c, s.dst(), driver.VolumeID(s.FromVolume))
