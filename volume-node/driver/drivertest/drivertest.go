@@ -6,7 +6,8 @@
 //   - Step: one call of a driver, as data, so that a child process can be told to make it.
 //   - model: what must be on the storage; it is compared with all that is there, byte by byte.
 //   - point: a place inside a driver where Env.Hook is called, before it changes something. The suite stops, kills
-//     and fails calls at every point, and says so if there are none.
+//     and fails calls at every point, and says so if there are none. Names that begin with "sync" are for what makes
+//     changes durable.
 //
 // # Invariants
 //

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -63,7 +64,10 @@ func failAt(t *testing.T, cfg Config, sc scenario, fault error, n int) bool {
 	}
 	what := fmt.Sprintf("%s with %v at point %d (%s)", sc.name, fault, n, where)
 	if err == nil {
-		// The driver had another way; then the effect must be there.
+		// The driver had another way; then the effect must be there. There is no other way to make it durable.
+		if strings.HasPrefix(where, "sync") {
+			t.Errorf("%s = nil, want an error: what it made is not durable", what)
+		}
 		sc.apply(b.want)
 	} else {
 		if !errors.Is(err, fault) {
