@@ -115,7 +115,7 @@ func TestFlagGoesBeforeEnvironmentBeforeFile(t *testing.T) {
 	if url := p.Ready(t); url != "http://"+flag {
 		t.Errorf("listens at %s, want the flag's %s", url, flag)
 	}
-	if resp, err := http.Get("http://" + env + "/readyz"); err != nil || resp.StatusCode != 200 {
+	if resp, err := http.Get("http://" + env + "/readyz"); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("metrics are not where the environment said: %v", err)
 	}
 	api := &harness.API{URL: "http://" + flag, Project: "demo"}

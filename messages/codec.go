@@ -89,7 +89,7 @@ func skip(dec *msgpack.Decoder, r *bytes.Reader, depth int) error {
 	if err != nil {
 		return errShort(err)
 	}
-	children := 0
+	var children int
 	switch {
 	case msgpcode.IsFixedMap(code), code == msgpcode.Map16, code == msgpcode.Map32:
 		n, err := dec.DecodeMapLen()

@@ -107,15 +107,15 @@ func (w *world) compareOperations() (found []Difference) {
 // compareStatuses: no transitional status without a live operation.
 func (w *world) compareStatuses() (found []Difference) {
 	for id, v := range w.volumes {
-		if v.Status == block.VolumeCreating && !w.held(records.VolumeKey(id), kvlock.ModeExclusive) {
+		if v.Status == block.VolumeCreating && !w.held(records.VolumeKey(id)) {
 			found = append(found, Difference{"status", records.VolumeKey(id), "it is creating, but no operation makes it"})
 		}
-		if v.ChargedGiB != v.SizeGiB && !w.held(records.VolumeKey(id), kvlock.ModeExclusive) {
+		if v.ChargedGiB != v.SizeGiB && !w.held(records.VolumeKey(id)) {
 			found = append(found, Difference{"status", records.VolumeKey(id), fmt.Sprintf("it has %d GiB and is charged %d GiB, but no operation changes its size", v.SizeGiB, v.ChargedGiB)})
 		}
 	}
 	for id, s := range w.snapshots {
-		if s.Status == block.SnapshotCreating && !w.held(records.SnapshotKey(id), kvlock.ModeExclusive) {
+		if s.Status == block.SnapshotCreating && !w.held(records.SnapshotKey(id)) {
 			found = append(found, Difference{"status", records.SnapshotKey(id), "it is creating, but no operation makes it"})
 		}
 	}
@@ -173,7 +173,7 @@ func (w *world) objectDiffers(backend string, o messages.Object) string {
 		id := block.VolumeID(o.ID)
 		v, ok := w.volumes[id]
 		switch {
-		case w.held(records.VolumeKey(id), kvlock.ModeExclusive):
+		case w.held(records.VolumeKey(id)):
 			return ""
 		case !ok || v.Backend != backend:
 			return "orphan: there is no such volume in the records"
@@ -184,7 +184,7 @@ func (w *world) objectDiffers(backend string, o messages.Object) string {
 		id := block.SnapshotID(o.ID)
 		s, ok := w.snapshots[id]
 		switch {
-		case w.held(records.SnapshotKey(id), kvlock.ModeExclusive):
+		case w.held(records.SnapshotKey(id)):
 			return ""
 		case !ok || s.Backend != backend:
 			return "orphan: there is no such snapshot in the records"
@@ -202,12 +202,12 @@ func (w *world) objectDiffers(backend string, o messages.Object) string {
 
 func (w *world) missing(backend string, have map[string]bool) (found []Difference) {
 	for id, v := range w.volumes {
-		if v.Backend == backend && v.Status == block.VolumeAvailable && !have[messages.ObjectVolume+" "+string(id)] && !w.held(records.VolumeKey(id), kvlock.ModeExclusive) {
+		if v.Backend == backend && v.Status == block.VolumeAvailable && !have[messages.ObjectVolume+" "+string(id)] && !w.held(records.VolumeKey(id)) {
 			found = append(found, Difference{"backend", backend + ": volume " + string(id), "the record says available, but the backend does not have it"})
 		}
 	}
 	for id, s := range w.snapshots {
-		if s.Backend == backend && s.Status == block.SnapshotAvailable && !have[messages.ObjectSnapshot+" "+string(id)] && !w.held(records.SnapshotKey(id), kvlock.ModeExclusive) {
+		if s.Backend == backend && s.Status == block.SnapshotAvailable && !have[messages.ObjectSnapshot+" "+string(id)] && !w.held(records.SnapshotKey(id)) {
 			found = append(found, Difference{"backend", backend + ": snapshot " + string(id), "the record says available, but the backend does not have it"})
 		}
 	}

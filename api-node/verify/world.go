@@ -121,15 +121,15 @@ func live(r kvlock.Record) bool {
 	return false
 }
 
-// held reports whether a live operation has the key in the mode or a stronger one.
-func (w *world) held(key string, mode kvlock.Mode) bool {
+// held reports whether a live operation has the key exclusively.
+func (w *world) held(key string) bool {
 	for _, h := range w.locks[key].Holders {
 		op, ok := w.operations[h.Owner]
 		if !ok || !live(op) {
 			continue
 		}
 		for _, c := range op.Claims {
-			if c.Key == key && c.Mode >= mode {
+			if c.Key == key && c.Mode == kvlock.ModeExclusive {
 				return true
 			}
 		}

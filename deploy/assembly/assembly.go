@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -113,16 +112,3 @@ func open(ctx context.Context, nc *nats.Conn, replicas int, reg prometheus.Regis
 	reg.MustRegister(metrics)
 	return store, kvlock.New(store, kvlock.WithEra(era), kvlock.WithLogger(log), kvlock.WithObserver(metrics)), nil
 }
-
-// closeAll closes what was opened, last first.
-func closeAll(closers []io.Closer) error {
-	var errs []error
-	for i := len(closers) - 1; i >= 0; i-- {
-		errs = append(errs, closers[i].Close())
-	}
-	return errors.Join(errs...)
-}
-
-type closerFunc func() error
-
-func (f closerFunc) Close() error { return f() }

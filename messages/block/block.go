@@ -105,6 +105,8 @@ func clip(s string) string {
 	return s
 }
 
+func hexDigit(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
+
 // IsUUID reports whether s is a UUID in canonical form: 8-4-4-4-12 lower-case hexadecimal digits.
 func IsUUID(s string) bool {
 	if len(s) != 36 {
@@ -117,7 +119,7 @@ func IsUUID(s string) bool {
 				return false
 			}
 		default:
-			if !(s[i] >= '0' && s[i] <= '9' || s[i] >= 'a' && s[i] <= 'f') {
+			if !hexDigit(s[i]) {
 				return false
 			}
 		}
