@@ -103,7 +103,7 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 	if err != nil {
 		return nil, err
 	}
-	if n.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+	if n.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Listen); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return nil, fmt.Errorf("listen: another process listens on %s; end it, or give another address with --listen", cfg.Listen)
 		}

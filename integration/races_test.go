@@ -63,7 +63,7 @@ func TestCreateAgainstDeleteOfItsSource(t *testing.T) {
 			base := s.Create(t, M{"size": 1})
 			var refusedDelete, refusedCreate, gone, both int
 			for round := range raceRounds {
-				source := base
+				var source string
 				if c.name == "snapshot" {
 					source = s.Snapshot(t, base)
 				} else {

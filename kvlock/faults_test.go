@@ -266,7 +266,7 @@ func meetFault(t *testing.T, w *world, st story, faults *kvlocktest.Faults, faul
 	err := st.verb(ctx, w)
 	met := faults.Disarm()
 	gaveUp := met && (fault == kvlocktest.GiveUpBefore || fault == kvlocktest.GiveUpAfter)
-	if err != nil && !(gaveUp && errors.Is(err, context.Canceled)) {
+	if err != nil && (!gaveUp || !errors.Is(err, context.Canceled)) {
 		t.Fatalf("exchange %d: %v", n, err)
 	}
 	for range 2 {

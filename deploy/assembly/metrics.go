@@ -30,7 +30,7 @@ func serveMetrics(addr string, registry *prometheus.Registry, ready func() error
 	if addr == "" {
 		addr = DefaultMetrics
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return nil, fmt.Errorf("metrics: another process listens on %s; end it, or give another address with --metrics", addr)

@@ -53,7 +53,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 		ServerName: cfg.Name, JetStream: true, StoreDir: cfg.Dir, SyncAlways: true,
 		NoSigs: true, NoSystemAccount: false, DisableShortFirstPing: true,
 	}
-	if err := listen(opts, cfg.Listen); err != nil {
+	if err := listen(ctx, opts, cfg.Listen); err != nil {
 		return nil, err
 	}
 	srv, err := server.NewServer(opts)
@@ -70,7 +70,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-func listen(opts *server.Options, addr string) error {
+func listen(ctx context.Context, opts *server.Options, addr string) error {
 	if addr == "" {
 		opts.DontListen = true
 		return nil
@@ -87,7 +87,7 @@ func listen(opts *server.Options, addr string) error {
 		opts.Port = server.RANDOM_PORT
 		return nil
 	}
-	probe, err := net.Listen("tcp", addr) // the server itself only logs that it cannot listen
+	probe, err := new(net.ListenConfig).Listen(ctx, "tcp", addr) // the server itself only logs that it cannot listen
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%w: %s", ErrInUse, addr)

@@ -32,9 +32,12 @@ type volume struct {
 type timestamp struct{ time.Time }
 
 func (t *timestamp) UnmarshalJSON(b []byte) error {
-	s, err := strconv.Unquote(string(b))
-	if err != nil { // null
+	if string(b) == "null" {
 		return nil
+	}
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
 	}
 	t.Time, err = time.Parse("2006-01-02T15:04:05.999999", s)
 	return err
