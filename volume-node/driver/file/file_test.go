@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -314,5 +315,50 @@ func TestReflinkAlwaysIsRefusedWhereThereIsNone(t *testing.T) {
 	_, err := file.Open(memory(t), file.Options{Reflink: file.ReflinkAlways})
 	if err == nil || !strings.Contains(err.Error(), "no reflinks") {
 		t.Errorf("Open on tmpfs with reflink=always = %v, want words", err)
+	}
+}
+
+// TestChangesAreMadeDurableInOrder holds the sequence: content, then fence, then the name, then the folder.
+func TestChangesAreMadeDurableInOrder(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var points []string
+	d := open(t, t.TempDir(), file.Options{Reflink: file.ReflinkNever, Hook: func(point string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		points = append(points, point)
+		return nil
+	}})
+	ctx := t.Context()
+	v, s := driver.Volume{ID: "v", Bytes: 4096}, driver.Snapshot{ID: "s", Volume: "v", Bytes: 4096}
+	for _, step := range []struct {
+		name  string
+		do    func() error
+		order []string // points that must come in this order
+	}{
+		{"CreateVolume", func() error { return d.CreateVolume(ctx, call(1), v) }, []string{"truncate", "sync-file", "rename", "sync-folder"}},
+		{"CreateVolume again", func() error { return d.CreateVolume(ctx, call(2), v) }, []string{"record", "sync-folder"}},
+		{"CreateSnapshot", func() error { return d.CreateSnapshot(ctx, call(3), s) }, []string{"truncate", "sync-file", "rename", "sync-folder"}},
+		{"RevertVolume", func() error { return d.RevertVolume(ctx, call(4), v, s) }, []string{"sync-record", "rename", "sync-folder"}},
+		{"ExtendVolume", func() error { return d.ExtendVolume(ctx, call(5), driver.Volume{ID: "v", Bytes: 8192}) }, []string{"sync-record", "truncate", "sync-file"}},
+		{"ExtendVolume again", func() error { return d.ExtendVolume(ctx, call(6), driver.Volume{ID: "v", Bytes: 8192}) }, []string{"sync-record", "sync-file"}},
+		{"DeleteVolume", func() error { return d.DeleteVolume(ctx, call(7), "v") }, []string{"sync-record", "unlink", "sync-folder"}},
+		{"DeleteVolume again", func() error { return d.DeleteVolume(ctx, call(8), "v") }, []string{"sync-record", "unlink", "sync-folder"}},
+		{"DeleteSnapshot", func() error { return d.DeleteSnapshot(ctx, call(9), s) }, []string{"sync-record", "unlink", "sync-folder"}},
+		{"RaiseFence", func() error { return d.RaiseFence(ctx, call(10), v.ID.Ref()) }, []string{"record", "sync-record"}},
+	} {
+		points = nil
+		if err := step.do(); err != nil {
+			t.Fatalf("%s = %v", step.name, err)
+		}
+		rest := points
+		for _, want := range step.order {
+			i := slices.Index(rest, want)
+			if i < 0 {
+				t.Errorf("%s made %q, want %q in this order", step.name, points, step.order)
+				break
+			}
+			rest = rest[i+1:]
+		}
 	}
 }
