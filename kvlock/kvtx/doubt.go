@@ -187,12 +187,15 @@ func (s *Store) sendOne(ctx context.Context, key string, m *message) (Revision, 
 // errUndecided: the key has not moved although a copy was refused: another one is still in flight.
 var errUndecided = errors.New("not decided yet")
 
-// decideOne says whether a copy of a write applied, after another copy was refused.
+// decideOne says whether a copy of a write applied, after another copy was refused. What stands there is read into the cache: if
+// another writer has replaced our write, the revision is of its value and not of ours (see committer.written, which knows it older).
 func (s *Store) decideOne(ctx context.Context, o *op, writer string, applied func(Entry) bool) (Revision, error) {
-	e, err := s.read(ctx, ctx, o.key)
-	switch {
-	case err != nil:
+	ks, err := s.readMany(ctx, ctx, o.key)
+	if err != nil {
 		return 0, inDoubt(err)
+	}
+	e := ks[0].Entry
+	switch {
 	case e.writer == writer:
 		return e.Revision, nil
 	case e.Revision == o.expect:

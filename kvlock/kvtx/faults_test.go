@@ -221,6 +221,42 @@ func TestLostReplyOfOverwrittenWrite(t *testing.T) {
 	}
 }
 
+// TestProvedWriteIsNotTakenForWhatReplacedIt: the write applied, its answer was lost, and what another writer made of it stands there. The
+// next commit of this process builds on that, not on its own value at the other one's revision: the other one's change would be lost.
+func TestProvedWriteIsNotTakenForWhatReplacedIt(t *testing.T) {
+	t.Parallel()
+	var f faults
+	srv := serve(t)
+	s, other := open(t, srv.ClientURL(), f.option()), open(t, srv.ClientURL())
+	f.then = func() {
+		var tx kvtx.Tx
+		tx.Put("k.a", []byte("mine, other"), get(t, other, "k.a").Revision)
+		if _, err := other.Commit(context.Background(), &tx); err != nil {
+			t.Error(err)
+		}
+	}
+	f.set(kvtx.Write, 0, 1)
+	var tx kvtx.Tx
+	tx.Put("k.a", []byte("mine"), 0)
+	tx.Prove(func(e kvtx.Entry) bool { return string(e.Value) == "mine, other" })
+	if _, err := s.Commit(ctx(t), &tx); err != nil {
+		t.Fatal(err)
+	}
+	f.mustHaveMet(t, 1)
+	if _, err := s.Update(ctx(t), []string{"k.a"}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		e, err := snap.Get("k.a")
+		if err == nil {
+			tx.Put("k.a", append(slices.Clone(e.Value), ", more"...), e.Revision)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if e := get(t, other, "k.a"); string(e.Value) != "mine, other, more" {
+		t.Errorf("k.a = %q: the change of the other writer is lost", e.Value)
+	}
+}
+
 // TestLateCopyCannotApplyAfterDoubtWasGivenUp keeps the first copy of a batch back until the doubt was decided, then lets it arrive.
 func TestLateCopyCannotApplyAfterDoubtWasGivenUp(t *testing.T) {
 	t.Parallel()
