@@ -73,7 +73,7 @@ func failAt(t *testing.T, cfg Config, sc scenario, fault error, n int) bool {
 		if !errors.Is(err, fault) {
 			t.Errorf("%s = %v, want an error that says so", what, err)
 		}
-		if fault == syscall.ENOSPC && !errors.Is(err, driver.ErrNoSpace) && !errors.Is(err, driver.ErrUnknown) && where != "done" {
+		if errors.Is(fault, syscall.ENOSPC) && !errors.Is(err, driver.ErrNoSpace) && !errors.Is(err, driver.ErrUnknown) && where != "done" {
 			t.Errorf("%s = %v, want ErrNoSpace", what, err)
 		}
 		b.checkUndecided(what, err, sc, before, where == "done")

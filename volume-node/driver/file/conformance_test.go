@@ -107,9 +107,11 @@ func mount(t *testing.T, kind, device, options string) string {
 	}
 	t.Cleanup(func() {
 		// A child that another test is just starting has this test's files open until it runs its own program.
+		again := time.NewTicker(time.Millisecond)
+		defer again.Stop()
 		err := unix.Unmount(dir, 0)
 		for end := time.Now().Add(10 * time.Second); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = unix.Unmount(dir, 0) {
-			time.Sleep(time.Millisecond)
+			<-again.C
 		}
 		if err != nil {
 			t.Errorf("unmount %s: %v", dir, err)

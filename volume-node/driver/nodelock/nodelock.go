@@ -267,11 +267,10 @@ func (l *Lock) File() *os.File { return l.file }
 // Overtaken returns driver.ErrFenced if a claim with a higher fence waits for this lock: the holder should stop what
 // it does and release. It is a hint: nil proves nothing.
 func (l *Lock) Overtaken() error {
-	wish, err := readWish(l.file)
-	if err != nil || !l.fence.Less(wish.Fence) {
-		return nil
+	if wish, err := readWish(l.file); err == nil && l.fence.Less(wish.Fence) {
+		return fenced(l.name, l.fence, wish.Fence)
 	}
-	return fenced(l.name, l.fence, wish.Fence)
+	return nil
 }
 
 // Touch makes the file look used now: Sweep keeps it for its whole time from here on.

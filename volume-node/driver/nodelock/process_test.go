@@ -34,10 +34,12 @@ const (
 	roleUnnamed = "unnamed" // stops itself with the lock, before it has written its record
 )
 
+func say(words ...any) { _, _ = fmt.Fprintln(os.Stdout, words...) }
+
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleKey); role != "" {
 		if err := play(role); err != nil {
-			fmt.Println("error:", err)
+			say("error:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -66,8 +68,8 @@ func play(role string) error {
 		return nil
 	}
 	if role == roleSleep {
-		fmt.Println("sleeps")
-		time.Sleep(time.Hour)
+		say("sleeps")
+		<-time.After(time.Hour) // it is ended before
 		return nil
 	}
 	f, err := Open(os.Getenv(dirKey), opts)
@@ -75,16 +77,16 @@ func play(role string) error {
 		return err
 	}
 	c := Claim{Fence: driver.Fence{Rev: rev}, Operation: "op-child"}
-	c.Waiting = func(string) { fmt.Println("waits") }
+	c.Waiting = func(string) { say("waits") }
 	l, err := f.Acquire(context.Background(), "v1", c)
 	if errors.Is(err, driver.ErrFenced) {
-		fmt.Println("fenced")
+		say("fenced")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Println("holds")
+	say("holds")
 	switch role {
 	case roleHold:
 		return stopSelf()

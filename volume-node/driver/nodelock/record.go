@@ -128,11 +128,11 @@ func decodeSlot(slot []byte) (Record, bool, error) {
 		return Record{}, false, nil
 	}
 	var sum uint32
-	if _, err := fmt.Sscanf(string(text[at:]), " crc=%08x", &sum); err != nil || sum != crc32.Checksum(text[:at], checksum) {
-		return Record{}, false, nil
-	}
 	var v int
-	if _, err := fmt.Sscanf(string(text), "scoria-lock %d ", &v); err != nil {
+	_, badSum := fmt.Sscanf(string(text[at:]), " crc=%08x", &sum)
+	_, badVersion := fmt.Sscanf(string(text), "scoria-lock %d ", &v)
+	intact := badSum == nil && badVersion == nil && sum == crc32.Checksum(text[:at], checksum)
+	if !intact {
 		return Record{}, false, nil
 	}
 	if v != version {
