@@ -2,6 +2,7 @@ package intake_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,9 +20,15 @@ import (
 	"github.com/scoria-storage/scoria/volume-node/operations/operationstest"
 )
 
-// BenchmarkCreatesEnded measures creates from their admission to their end with 64 clients, admission and workers in
-// one process, as in `scoria up`.
+// BenchmarkCreatesEnded measures creates from their admission to their end, admission and workers in one process, as in
+// `scoria up`.
 func BenchmarkCreatesEnded(b *testing.B) {
+	for _, clients := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("clients-%d", clients), func(b *testing.B) { createsEnded(b, clients) })
+	}
+}
+
+func createsEnded(b *testing.B, clients int) {
 	var exchanges [4]atomic.Int64
 	var took [4]atomic.Int64
 	w := operationstest.New(b, natstest.Start(b).JetStream(b), kvtx.WithInterceptor(func(ctx context.Context, c kvtx.Call, next func(context.Context) error) error {
@@ -54,7 +61,7 @@ func BenchmarkCreatesEnded(b *testing.B) {
 	b.ResetTimer()
 	var n atomic.Int64
 	var wg sync.WaitGroup
-	for range 64 {
+	for range clients {
 		wg.Go(func() {
 			for n.Add(1) <= int64(b.N) {
 				id := block.OperationID(newID())

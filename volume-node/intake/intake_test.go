@@ -235,6 +235,36 @@ func TestDeathBetweenEndAndAcknowledgeIsAcknowledgedByTheNext(t *testing.T) {
 
 var errDeath = errors.New("the worker dies")
 
+// TestLostAnswerOfATakeOverIsDecidedByItsToken: the answer is lost, and a request to cancel stands in the record before the worker can
+// look. The take-over is this delivery's own all the same, with its own fence, and the request is heeded at once.
+func TestLostAnswerOfATakeOverIsDecidedByItsToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var lost atomic.Bool
+	w.submit(opID, create(vol1))
+	k := w.work(func(s *setup) {
+		s.store = append(s.store, kvtx.WithInterceptor(func(ctx context.Context, c kvtx.Call, next func(context.Context) error) error {
+			err := next(ctx)
+			if err != nil || c.Kind != kvtx.Write || c.Keys[0] != kvlock.OwnerKey(string(opID)) || !lost.CompareAndSwap(false, true) {
+				return err
+			}
+			if _, err := w.Locks.Cancel(ctx, string(opID), "u1"); err != nil {
+				t.Error(err)
+			}
+			return errors.New("the answer is lost")
+		}))
+	})
+	k.await(intake.Ended, 1)
+	rec := w.record(opID)
+	st, err := sagakv.StatusOf(rec)
+	if err != nil || rec.Phase != kvlock.Undone || rec.Epoch != 1 || rec.Cancel == nil || !st.Cause.Cancel {
+		t.Errorf("operation is %s in epoch %d, cancel %v, cause %v, %v; want undone by the cancel in epoch 1", rec.Phase, rec.Epoch, rec.Cancel, st.Cause, err)
+	}
+	if n := k.count(intake.Overtaken); n != 0 || !lost.Load() {
+		t.Errorf("overtaken %d times, answer lost: %v", n, lost.Load())
+	}
+}
+
 func TestStuckOperationIsParkedAndResumedByANewDispatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -17,6 +17,7 @@ import (
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest/natstest"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/saga"
@@ -117,6 +118,7 @@ type setup struct {
 	drivers map[string]driver.Driver
 	lacks   bool // it has no definitions
 	saga    []saga.Option
+	store   []kvtx.Option
 }
 
 // work starts a worker. change may alter what it is made of.
@@ -133,7 +135,7 @@ func (w *world) work(change func(*setup)) *worker {
 		change(&s)
 	}
 	js := w.srv.JetStream(w.t)
-	mine := w.Again(w.t, js)
+	mine := w.Again(w.t, js, s.store...)
 	registry := new(saga.Registry)
 	if !s.lacks {
 		registry = operations.Registry(operations.Env{Store: mine.Store, Locks: mine.Locks, Drivers: s.drivers, NodeName: operationstest.NodeName})
