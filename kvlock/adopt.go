@@ -62,7 +62,7 @@ func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant,
 // the operation also runs it: that saves the read. The write expects the revision, so a record that is out of date decides
 // nothing, and neither does any error: then the record is read.
 func (l *Locker) adoptKnown(ctx context.Context, owner, worker, token string) (Record, bool) {
-	entry, ok := l.store.Cached(OwnerKey(owner))
+	entry, ok := l.store.Cached(ctx, OwnerKey(owner))
 	if !ok {
 		return Record{}, false
 	}

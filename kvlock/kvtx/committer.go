@@ -13,6 +13,7 @@ type committer struct {
 	store   *Store
 	name    string
 	receipt receipt
+	flying  flying
 
 	mu      sync.Mutex
 	waiting []*member

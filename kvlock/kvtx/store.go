@@ -146,9 +146,12 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 	return ks[0].Entry, nil
 }
 
-// Cached returns the entry of a key as this process read or wrote it last, if it still has it. It may be out of date: it is good for
-// a write that expects its revision, and for nothing else.
-func (s *Store) Cached(key string) (Entry, bool) {
+// Cached returns the entry of a key as this process read or wrote it last, if it still has it; a commit of this process that writes the
+// key at the moment is waited for. It may be out of date: it is good for a write that expects its revision, and for nothing else.
+func (s *Store) Cached(ctx context.Context, key string) (Entry, bool) {
+	if s.committer.flying.wait(ctx, key) != nil {
+		return Entry{}, false
+	}
 	k, ok := s.cache.get(key)
 	return k.Entry, ok
 }
