@@ -68,17 +68,23 @@ func TestConformanceOnXFS(t *testing.T) {
 // TestFullXFSByCopies fills an XFS on which copies need room.
 func TestFullXFSByCopies(t *testing.T) {
 	t.Parallel()
+	needRoot(t)
 	drivertest.RunFull(t, drivertest.Config{
 		Small: func(t *testing.T) drivertest.Small { return small(mountXFS(t, "300M"), file.ReflinkNever) },
 	})
 }
 
-// mountXFS makes an XFS with reflinks in a file and mounts it. As root it must work; others skip.
-func mountXFS(t *testing.T, size string) string {
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("XFS is not tested: to mount it needs root")
 	}
+}
+
+// mountXFS makes an XFS with reflinks in a file and mounts it. As root it must work; others skip.
+func mountXFS(t *testing.T, size string) string {
+	t.Helper()
+	needRoot(t)
 	if _, err := exec.LookPath("mkfs.xfs"); err != nil {
 		t.Fatal("mkfs.xfs is missing: install the package xfsprogs (apt-get install xfsprogs, or make deps)")
 	}
