@@ -101,7 +101,13 @@ func (i *Intake) takeOver(ctx context.Context, d delivery) (*accepted, *outcome)
 		}
 		tx.Prove(func(e kvtx.Entry) bool {
 			now, err := kvlock.DecodeRecord(e)
-			return err == nil && now.Epoch == next.Epoch && now.Token == token
+			if err != nil || now.Epoch != next.Epoch || now.Token != token {
+				return false
+			}
+			there := *a // somebody wrote it since: the fence is not that write's revision, and the news count
+			there.rec = now
+			found.Store(&there)
+			return true
 		})
 		return nil
 	})
