@@ -134,7 +134,7 @@ func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error)
 		return d.admit()
 	}, kvtx.AssumeAbsent(p.fresh...))
 	if exists, ok := errors.AsType[*kvlock.ExistsError](err); ok {
-		return p.repeated(exists.Record)
+		return a.repeated(ctx, p, exists.Record)
 	}
 	if err != nil {
 		err = a.refusal(ctx, err, p.id)

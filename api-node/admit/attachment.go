@@ -96,9 +96,9 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 	key := records.AttachmentKey(id)
 	now := a.now().UTC().Truncate(time.Microsecond)
 	var volumeKey string
-	var unchanged kvtx.Revision
+	var unchanged bool
 	res, err := a.store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		unchanged = 0
+		unchanged = false
 		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
 		att, err := read[block.Attachment](s, key)
 		if err != nil {
@@ -116,7 +116,7 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 		case !v.exists:
 			return volumeNotFound(att.T.Volume)
 		case att.T.Status == block.AttachAttached:
-			unchanged = att.rev
+			unchanged = true
 			return nil
 		}
 		if err := d.checkFree(records.AttachKey(att.T.Volume)); err != nil {
@@ -135,5 +135,12 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 	if err != nil {
 		return 0, a.refusal(ctx, err, "")
 	}
-	return max(unchanged, res.Revision(key), res.Revision(volumeKey)), nil
+	if !unchanged {
+		return max(res.Revision(key), res.Revision(volumeKey)), nil
+	}
+	rev, err := a.standing(ctx, key, volumeKey)
+	if err != nil {
+		return 0, a.refusal(ctx, err, "")
+	}
+	return rev, nil
 }

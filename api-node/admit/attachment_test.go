@@ -197,3 +197,21 @@ func TestNamesAndOperationsAtTheSameMoment(t *testing.T) {
 func patch(name, description *string) admit.Patch {
 	return admit.Patch{Name: name, Description: description}
 }
+
+// Whoever knows the ID of another project's attachment learns nothing by it, not even which volume it is of.
+func TestAttachmentOfAnotherProjectIsNotFound(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	a, _, err := s.admit.Reserve(t.Context(), alice, s.newVolume(), "", "vm-1", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := admit.Caller{Project: "p2", User: "bob"}
+	acc, err := s.submitAs(bob, "", &messages.CreateVolume{SizeGiB: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.end(acc.Operation, admittest.Succeed)
+	_, err = s.submitAs(bob, "", &messages.AttachVolume{Volume: block.VolumeID(acc.Resource), Attachment: a.ID})
+	wantRefused(t, err, messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = "+string(a.ID)+".")
+}

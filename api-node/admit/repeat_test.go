@@ -2,6 +2,7 @@ package admit_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -151,5 +152,35 @@ func TestRepeatAfterGivingUpIsOneOperation(t *testing.T) {
 			}
 			s.sound()
 		})
+	}
+}
+
+// What is answered to callers who repeat a request while the commit of the first one is being made is a place in the stream, which the
+// read side gets to.
+func TestRepeatedAtTheSameMomentIsSeenByTheView(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	seen := func(rev kvtx.Revision, err error) error {
+		if err != nil || rev.Pending() {
+			return fmt.Errorf("revision %x, %v", uint64(rev), err)
+		}
+		return s.view.Wait(t.Context(), rev)
+	}
+	v := s.newVolume()
+	at := s.run(&messages.AttachVolume{Volume: v, Connector: []byte(`{"host":"h"}`)}, admittest.Succeed)
+	id := newOp()
+	var fns []func() error
+	for range 8 {
+		fns = append(fns, func() error {
+			acc, err := s.submitAs(alice, id, &messages.CreateVolume{SizeGiB: 1})
+			return seen(acc.Revision, err)
+		}, func() error {
+			return seen(s.admit.CompleteAttachment(t.Context(), alice, block.AttachmentID(at.Resource)))
+		})
+	}
+	for _, err := range together(fns...) {
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }

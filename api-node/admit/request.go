@@ -2,10 +2,12 @@ package admit
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"slices"
 
 	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -125,7 +127,7 @@ func digest(project string, req messages.Request) []byte {
 }
 
 // repeated answers a submission whose operation ID has a record.
-func (p *prepared) repeated(rec kvlock.Record) (Accepted, error) {
+func (a *Admitter) repeated(ctx context.Context, p *prepared, rec kvlock.Record) (Accepted, error) {
 	op, err := operationOf(rec)
 	if err != nil {
 		return Accepted{}, messages.Errorf(messages.CodeInternal, "operation %s exists and its record cannot be read: %v", p.id, err)
@@ -134,7 +136,34 @@ func (p *prepared) repeated(rec kvlock.Record) (Accepted, error) {
 		return Accepted{}, &messages.Error{Code: messages.CodeReused, Field: "operation",
 			Message: "the operation ID or idempotency key " + string(p.id) + " was used for another request"}
 	}
-	return Accepted{Operation: op.ID, Resource: op.Resource, Repeated: true, Revision: rec.Revision}, nil
+	acc := Accepted{Operation: op.ID, Resource: op.Resource, Repeated: true}
+	if acc.Revision, err = a.standing(ctx, kvlock.OwnerKey(string(p.id)), resourceKey(op)); err != nil {
+		return Accepted{}, a.refusal(ctx, err, p.id)
+	}
+	return acc, nil
+}
+
+// standing returns the highest revision of the keys as they stand. What a function of an update found may be of a commit that was
+// being made at that moment, and then has no revision yet.
+func (a *Admitter) standing(ctx context.Context, keys ...string) (kvtx.Revision, error) {
+	entries, err := a.store.GetMany(ctx, keys...)
+	var rev kvtx.Revision
+	for _, e := range entries {
+		rev = max(rev, e.Revision)
+	}
+	return rev, err
+}
+
+// resourceKey is the key of the record of what an operation makes or changes.
+func resourceKey(op records.Operation) string {
+	switch op.Kind {
+	case block.SnapshotCreate, block.SnapshotDelete:
+		return records.SnapshotKey(block.SnapshotID(op.Resource))
+	case block.VolumeAttach, block.VolumeDetach:
+		return records.AttachmentKey(block.AttachmentID(op.Resource))
+	case block.VolumeCreate, block.VolumeDelete, block.VolumeExtend, block.VolumeRevert:
+	}
+	return records.VolumeKey(block.VolumeID(op.Resource))
 }
 
 // operationOf returns what admission wrote into an operation's record.

@@ -22,6 +22,9 @@ func (d *draft) attachVolume() error {
 	if err != nil {
 		return err
 	}
+	if a.exists && !d.p.caller.sees(a.T.Project) {
+		return attachmentNotFound(r.Attachment)
+	}
 	if err := d.checkAttachable(v.T); err != nil {
 		return err
 	}
