@@ -92,6 +92,15 @@ func driverError(err error) error {
 	return err // a hold that was lost, an export server that is away, an error of the disk: tried again
 }
 
+// perhaps says what an error means in a step that cannot be undone: if an earlier try may have begun, whose worker died or could not
+// tell, then that this one was refused does not say that nothing took effect. Such a run is never undone: it gets stuck.
+func perhaps(run saga.Run, err error) error {
+	if err == nil || !run.Again || errors.Is(err, saga.ErrFenced) {
+		return err
+	}
+	return saga.Unknown(err)
+}
+
 // again says what an error means in a step that must succeed in the end: nothing is final there.
 func again(err error) error {
 	if errors.Is(err, driver.ErrFenced) || errors.Is(err, export.ErrFenced) {

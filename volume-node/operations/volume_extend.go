@@ -72,9 +72,18 @@ func (e *Env) extendVolume(ctx context.Context, run saga.Run, s *volumeExtend) e
 	to := driver.Volume{ID: driver.VolumeID(s.Volume), Bytes: s.ToGiB.Bytes()}
 	d, c, err := e.writer(ctx, run, s.Backend, to.ID.Ref())
 	if err != nil {
+		return perhaps(run, err)
+	}
+	err = driverError(d.ExtendVolume(ctx, c, to))
+	if err == nil || !run.Again || saga.IsUnknown(err) {
 		return err
 	}
-	return driverError(d.ExtendVolume(ctx, c, to))
+	// No earlier try lives: the size says whether one took effect.
+	o, looking := d.Look(ctx, to.ID.Ref())
+	if looking == nil && o.Bytes < to.Bytes || errors.Is(looking, driver.ErrNotFound) || errors.Is(looking, driver.ErrUnsupported) {
+		return err
+	}
+	return perhaps(run, err)
 }
 
 // resizeExports makes new connections of hosts see the new size.

@@ -70,14 +70,14 @@ func (e *Env) revertVolume(ctx context.Context, run saga.Run, s *volumeRevert) e
 	src := driver.Snapshot{ID: driver.SnapshotID(s.Snapshot), Volume: dst.ID, Bytes: s.SnapshotGiB.Bytes()}
 	d, c, err := e.writer(ctx, run, s.Backend, dst.ID.Ref())
 	if err != nil {
-		return err
+		return perhaps(run, err)
 	}
 	if run.Again && run.Epoch <= 1 { // an earlier try of this worker: its child must be gone, too
 		if err := d.RaiseFence(ctx, c, dst.ID.Ref()); err != nil {
-			return driverError(err)
+			return perhaps(run, driverError(err))
 		}
 	}
-	return driverError(d.RevertVolume(ctx, c, dst, src))
+	return perhaps(run, driverError(d.RevertVolume(ctx, c, dst, src)))
 }
 
 func (e *Env) volumeReverted(run saga.Run, s volumeRevert) error {
