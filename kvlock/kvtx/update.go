@@ -61,7 +61,13 @@ func (s *Store) do(m *member, keys ...string) (Result, error) {
 	m.outcome = make(chan outcome, 1)
 	missing := keys[:0:0]
 	for _, key := range keys {
-		if _, ok := s.cache.get(key); !ok && !slices.Contains(m.absent, key) {
+		if slices.Contains(m.absent, key) {
+			continue
+		}
+		if _, ok := s.cache.get(key); ok {
+			continue
+		}
+		if _, ok := s.Cached(m.ctx, key); !ok { // it may be what is just being written
 			missing = append(missing, key)
 		}
 	}
