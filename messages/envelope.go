@@ -5,6 +5,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
@@ -56,9 +57,9 @@ type Operation struct {
 	// Phase: queued, granted, running, undoing, done, undone, stuck, void.
 	Phase string `msgpack:"phase" json:"phase"`
 	Ended bool   `msgpack:"ended" json:"ended"`
-	// Step is the step that runs or that failed; Steps are all of them in their order.
+	// Step is the step that runs or that failed.
 	Step string `msgpack:"step,omitempty" json:"step,omitempty"`
-	// Their names are known while a worker runs it; their number, Total, always is.
+	// Steps are all of them in their order, as far as they are known: while a worker runs it. Their number, Total, always is.
 	Steps   []string `msgpack:"steps,omitempty" json:"steps,omitempty"`
 	Done    int      `msgpack:"done" json:"steps_done"`
 	Total   int      `msgpack:"total,omitempty" json:"steps_total,omitempty"`
@@ -74,6 +75,12 @@ type Operation struct {
 	EndedAt       time.Time `msgpack:"ended_at,omitempty" json:"ended_at,omitzero"`
 	Claims        []Claim   `msgpack:"claims,omitempty" json:"claims,omitempty"`
 }
+
+// Stuck reports whether the operation waits for a person.
+func (o *Operation) Stuck() bool { return !o.Ended && o.Phase == kvlock.Stuck.String() }
+
+// Settled reports whether the operation will not go on by itself: it has ended or is stuck.
+func (o *Operation) Settled() bool { return o.Ended || o.Stuck() }
 
 // Claim is one lock of an operation.
 type Claim struct {

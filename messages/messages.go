@@ -11,8 +11,9 @@
 //   - Each format has a golden file in testdata that is never edited; fields are added, never renamed, reused or retyped.
 //   - Every error that crosses the wire is an Error with a Code of this package.
 //
-// Log attributes have these keys everywhere: operation, kind, volume, snapshot, attachment, project, backend, node, worker,
-// step, attempt, epoch, fence, request_id, key, subject, error.
+// Log attributes have these keys everywhere. What it is about: operation, kind, resource, volume, snapshot, attachment,
+// export, project, user, backend, node, worker, key, claims. How it goes: phase, step, attempt, epoch, fence, reason, error,
+// stack. Of processes and requests: request_id, method, route, status, took, subject, server, pid, path, line.
 //
 // It does not decide whether a request is accepted: that is api-node/admit.
 package messages

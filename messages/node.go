@@ -1,10 +1,7 @@
 package messages
 
-// Verbs of NodeSubject.
-const (
-	// NodeVerbList asks for the objects of a backend: ListObjects and Objects.
-	NodeVerbList = "list"
-)
+// NodeVerbList is the verb of NodeSubject that asks for the objects of a backend: ListObjects and Objects.
+const NodeVerbList = "list"
 
 // MaxObjects is the most objects in one answer.
 const MaxObjects = 2000

@@ -61,5 +61,5 @@ func EventSubject(project string, kind block.Kind, id block.OperationID) string 
 	return eventPrefix + project + "." + string(kind) + "." + string(id)
 }
 
-// NodeSubject is where the workers of a node answer questions (verb: list, ping).
+// NodeSubject is where the workers of a node answer questions. The verb is one of the NodeVerb constants.
 func NodeSubject(node, verb string) string { return nodePrefix + node + "." + verb }

@@ -61,12 +61,6 @@ type Operation struct {
 	Revision kvtx.Revision
 }
 
-// Stuck says that the operation waits for a person.
-func (o *Operation) Stuck() bool { return o.Phase == kvlock.Stuck.String() && !o.Ended }
-
-// Settled says that the operation will not go on by itself: it has ended or is stuck.
-func (o *Operation) Settled() bool { return o.Ended || o.Stuck() }
-
 // holds says that the operation's locks are held.
 func (o *Operation) holds() bool { return !o.Ended && o.Phase != kvlock.Queued.String() }
 

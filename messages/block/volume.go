@@ -28,17 +28,6 @@ const (
 	VolumeErrorDeleting VolumeStatus = "error_deleting"
 )
 
-// Transitional reports whether the status says that an operation is under way.
-func (s VolumeStatus) Transitional() bool {
-	switch s {
-	case VolumeCreating, VolumeExtending, VolumeReverting, VolumeDeleting, VolumeAttaching, VolumeDetaching:
-		return true
-	case VolumeAvailable, VolumeError, VolumeErrorExtending, VolumeReserved, VolumeInUse, VolumeErrorDeleting:
-		return false
-	}
-	return false
-}
-
 // MaxChildren bounds the snapshots and the attachments of one volume, so that its record stays small.
 const MaxChildren = 1024
 

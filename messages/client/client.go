@@ -77,7 +77,7 @@ func (c *Client) Get(ctx context.Context, id block.OperationID) (messages.Operat
 func (c *Client) Wait(ctx context.Context, id block.OperationID) (messages.Operation, error) {
 	for {
 		op, err := c.get(ctx, id, messages.MaxWait/2)
-		if err != nil || op.Ended || op.Phase == "stuck" {
+		if err != nil || op.Settled() {
 			return op, err
 		}
 	}
@@ -137,7 +137,7 @@ func (c *Client) Watch(ctx context.Context, id block.OperationID, seen func(mess
 		return op, err
 	}
 	seen(op)
-	for !op.Ended && op.Phase != "stuck" {
+	for !op.Settled() {
 		select {
 		case <-ctx.Done():
 			return op, ctx.Err()
