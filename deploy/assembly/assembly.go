@@ -4,7 +4,7 @@
 //
 // Invariants:
 //   - An assembly says that it is ready only when all of its parts are.
-//   - Run returns when every part has ended: intake first, the store after its users, the server last.
+//   - Up, APINode and VolumeNode return when every part has ended: the store after its users, the server last.
 //   - One process uses a data directory at a time; one of a newer format is left alone.
 //
 // It parses no flags: that is internal/cli.
@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -78,11 +80,31 @@ func natsOptions(name string, log *slog.Logger) []nats.Option {
 	}
 }
 
-// dial connects to the servers of the URL.
-func dial(url, name string, log *slog.Logger) (*nats.Conn, error) {
-	nc, err := nats.Connect(url, natsOptions(name, log)...)
+// Redacted is a list of URLs of NATS servers without what is secret in it: it may be shown to everybody.
+func Redacted(urls string) string {
+	parts := strings.Split(urls, ",")
+	for i, part := range parts {
+		at := strings.LastIndexByte(part, '@')
+		if at < 0 {
+			continue
+		}
+		begin := 0
+		if scheme := strings.Index(part[:at], "://"); scheme >= 0 {
+			begin = scheme + len("://")
+		}
+		parts[i] = part[:begin] + "xxxxx" + part[at:]
+	}
+	return strings.Join(parts, ",")
+}
+
+// dial connects to one of the servers.
+func dial(urls, name string, log *slog.Logger) (*nats.Conn, error) {
+	nc, err := nats.Connect(urls, natsOptions(name, log)...)
+	if bad, ok := errors.AsType[*url.Error](err); ok {
+		return nil, &SettingError{"nats", Redacted(urls), bad.Err.Error()} // the text of the error itself has the secret
+	}
 	if err != nil {
-		return nil, fmt.Errorf("setting nats: value %q: %w: is the server running, and is this its address?", url, err)
+		return nil, fmt.Errorf("setting nats: value %q: %w: is the server running, and is this its address?", Redacted(urls), err)
 	}
 	return nc, nil
 }

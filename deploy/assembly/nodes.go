@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,22 +103,24 @@ func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
 	if err := checkListen("listen", cfg.Listen); err != nil {
 		return err
 	}
+	if err := checkListen("metrics", cfg.Metrics); err != nil {
+		return err
+	}
 	registry := newRegistry(cfg.Release)
 	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria api-node", registry, cfg.Common)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	var node *apinode.Node
-	m, err := serveMetrics(cfg.Metrics, registry, func() error { return node.Ready() })
+	node, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release}, p.nc, p.store, p.locks, registry, cfg.Log)
 	if err != nil {
 		return err
+	}
+	m, err := serveMetrics(cfg.Metrics, registry, node.Ready)
+	if err != nil {
+		return errors.Join(err, node.Close())
 	}
 	defer m.Close()
-	node, err = apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release}, p.nc, p.store, p.locks, registry, cfg.Log)
-	if err != nil {
-		return err
-	}
 	stop := whenClosed(ctx, node.Started(), func() { cfg.Ready(node.URL()) })
 	defer stop()
 	return node.Run(ctx)
@@ -138,6 +141,9 @@ func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 	cfg.fill()
 	nodeCfg, err := cfg.Volume.node(cfg.Release)
 	if err != nil {
+		return err
+	}
+	if err := checkListen("metrics", cfg.Volume.Metrics); err != nil {
 		return err
 	}
 	registry := newRegistry(cfg.Release)
@@ -202,8 +208,12 @@ func checkListen(name, addr string) error {
 	if addr == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
 		return &SettingError{name, addr, "want HOST:PORT"}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return &SettingError{name, addr, "want HOST:PORT with a port from 0 to 65535; 0 takes a free one"}
 	}
 	return nil
 }

@@ -112,14 +112,13 @@ func runAll(ctx context.Context, srv *embednats.Server, nodeCfg volumenode.Confi
 		return diskError(err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	var api *apinode.Node
 	readiness := newReadiness("the nodes are starting")
 	m, err := serveMetrics(cfg.Volume.Metrics, registry, readiness.get)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	api, err = apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release, NotReady: readiness.get}, nc, store, locks, registry, cfg.Log)
+	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release, NotReady: readiness.get}, nc, store, locks, registry, cfg.Log)
 	if err != nil {
 		return err
 	}
