@@ -44,10 +44,14 @@ type Server struct {
 	srv *server.Server
 }
 
-// Start starts a server and waits until it is ready. Errors: ErrInUse, or what the server says of its directory.
+// Start starts a server and waits until it is ready. A nil log discards. Errors: ErrInUse, or what the server says of its
+// directory.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("the embedded NATS server needs a directory")
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	opts := &server.Options{
 		ServerName: cfg.Name, JetStream: true, StoreDir: cfg.Dir, SyncAlways: true,
@@ -60,7 +64,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
-	srv.SetLoggerV2(&logger{log: log.With("component", "nats")}, false, false, false)
+	srv.SetLoggerV2(&logger{log: log}, false, false, false)
 	srv.Start()
 	s := &Server{srv: srv}
 	if err := s.ready(ctx, cfg); err != nil {
@@ -102,8 +106,8 @@ func (s *Server) ready(ctx context.Context, cfg Config) error {
 	if limit <= 0 {
 		limit = time.Minute
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	late := time.NewTimer(limit)
+	defer late.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -115,7 +119,9 @@ func (s *Server) ready(ctx context.Context, cfg Config) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the embedded NATS server was not ready after %s: %w", limit, ctx.Err())
+			return ctx.Err()
+		case <-late.C:
+			return fmt.Errorf("the embedded NATS server is not ready after %s (directory %s)", limit, cfg.Dir)
 		case <-tick.C:
 		}
 	}
