@@ -161,7 +161,7 @@ func (b *apiBench) ends(ctx context.Context) error {
 func (b *apiBench) creates(ctx context.Context, name string, work func(context.Context, int) error) error {
 	for _, n := range clients {
 		b.progress(fmt.Sprintf("%s at %d clients", name, n))
-		var done counter
+		var done atomic.Int64
 		before, err := sequence(ctx, b.target.Store)
 		if err != nil {
 			return err
@@ -191,5 +191,3 @@ func (b *apiBench) creates(ctx context.Context, name string, work func(context.C
 	}
 	return nil
 }
-
-type counter = atomic.Int64

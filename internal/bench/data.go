@@ -154,8 +154,5 @@ func bareReflink(from, to string) error {
 		return err
 	}
 	defer folder.Close()
-	if err := folder.Sync(); err != nil {
-		return err
-	}
-	return nil
+	return folder.Sync()
 }
