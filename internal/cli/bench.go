@@ -29,11 +29,9 @@ type benchFlags struct {
 }
 
 func benchCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "bench", Short: "Measure, and print the figures with the machine"}
-	cmd.AddCommand(
+	return group("bench", "Measure, and print the figures with the machine",
 		benchCase("api", "Accept and end creates, list, get; null backend", benchAPI),
 		benchCase("data", "Clone 10 GiB from a snapshot; --dir on XFS with reflink or btrfs", benchData))
-	return cmd
 }
 
 func benchCase(name, short string, run func(context.Context, *benchFlags, bench.Length, func(string)) ([]bench.Row, error)) *cobra.Command {
@@ -146,10 +144,11 @@ func (b *benchFlags) store(ctx context.Context) (*kvtx.Store, func() error, erro
 	}
 	nc, err := nats.Connect(b.nats)
 	if err != nil {
-		return nil, nil, fmt.Errorf("setting nats: value %q: %w", b.nats, err)
+		return nil, nil, fmt.Errorf("setting nats: value %q: %w", assembly.Redacted(b.nats), err)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
+		nc.Close()
 		return nil, nil, err
 	}
 	store, err := kvtx.Open(ctx, js, kvtx.Config{})

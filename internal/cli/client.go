@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/scoria-storage/scoria/deploy/assembly"
 )
 
 // client speaks HTTP to an API node, for the commands of people.
@@ -32,7 +34,7 @@ func (e *apiError) Error() string { return fmt.Sprintf("%s (HTTP %d)", e.message
 func newClient(endpoint, project string) (*client, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("setting endpoint: value %q: want a URL such as http://127.0.0.1:8776", endpoint)
+		return nil, &usageError{&assembly.SettingError{Name: "endpoint", Value: endpoint, Want: "want a URL such as http://127.0.0.1:8776"}}
 	}
 	return &client{endpoint: strings.TrimRight(endpoint, "/"), project: project, http: &http.Client{}}, nil
 }

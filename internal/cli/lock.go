@@ -38,9 +38,7 @@ type lockHolder struct {
 }
 
 func lockCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "lock", Short: "Show who holds which lock, and what will release it"}
-	cmd.AddCommand(lockList(), lockExplain())
-	return cmd
+	return group("lock", "Show who holds which lock, and what will release it", lockList(), lockExplain())
 }
 
 func lockList() *cobra.Command {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,11 +13,8 @@ import (
 )
 
 func operationCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "operation", Short: "Show operations, follow them, help those that are stuck"}
-	cmd.AddCommand(operationList(), operationShow(), operationWatch(), operationCancel(),
-		operationVerb("resume", "Let a stuck operation go on from the step that failed", false),
-		operationVerb("abandon", "End a stuck operation as it is and give its locks back; what it made half may be left", true))
-	return cmd
+	return group("operation", "Show operations, follow them, help those that are stuck", operationList(), operationShow(), operationWatch(), operationCancel(),
+		operationResume(), operationAbandon())
 }
 
 func operationList() *cobra.Command {
@@ -81,16 +79,14 @@ func operationWatch() *cobra.Command {
 		var failed error
 		op, err := s.follow(ctx, args[0], func(op messages.Operation) {
 			if s.asJSON {
-				failed = s.json(op)
+				failed = errors.Join(failed, s.json(op))
 				return
 			}
-			_, failed = fmt.Fprintln(s.out, line(op))
+			_, err := fmt.Fprintln(s.out, line(op))
+			failed = errors.Join(failed, err)
 		})
-		if err != nil {
+		if err := errors.Join(err, failed); err != nil {
 			return err
-		}
-		if failed != nil {
-			return failed
 		}
 		return outcome(op)
 	})
@@ -99,25 +95,34 @@ func operationWatch() *cobra.Command {
 func operationCancel() *cobra.Command {
 	cmd := &cobra.Command{Use: "cancel OPERATION", Short: "Ask a running operation to undo what it did; one past its point of no return goes on", Args: cobra.ExactArgs(1)}
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		_, err := s.call(ctx, http.MethodPost, "/scoria/v1/operations/"+pathPart(args[0])+"/cancel", map[string]any{}, nil)
-		return err
+		return s.operate(ctx, args[0], "cancel", map[string]any{})
 	})
 }
 
-func operationVerb(verb, short string, needsReason bool) *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{Use: verb + " OPERATION", Short: short, Args: cobra.ExactArgs(1)}
-	if needsReason {
-		cmd.Use += " --reason TEXT"
-		cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit record")
-	}
+func operationResume() *cobra.Command {
+	cmd := &cobra.Command{Use: "resume OPERATION", Short: "Let a stuck operation go on from the step that failed", Args: cobra.ExactArgs(1)}
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		if needsReason && reason == "" {
-			return fmt.Errorf("setting reason: it is empty: say why, it is kept with the operation")
-		}
-		in := map[string]any{}
-		set(in, "reason", reason)
-		_, err := s.call(ctx, http.MethodPost, "/scoria/v1/operations/"+pathPart(args[0])+"/"+verb, in, nil)
-		return err
+		return s.operate(ctx, args[0], "resume", map[string]any{})
 	})
+}
+
+func operationAbandon() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "abandon OPERATION --reason TEXT", Args: cobra.ExactArgs(1),
+		Short: "End a stuck operation as it is and give its locks back; what it made half may be left",
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit record")
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		if reason == "" {
+			return missing("reason", "want to know why: it is kept with the operation")
+		}
+		return s.operate(ctx, args[0], "abandon", map[string]any{"reason": reason})
+	})
+}
+
+// operate sends what an operator asks of an operation.
+func (s *session) operate(ctx context.Context, id, verb string, in map[string]any) error {
+	_, err := s.call(ctx, http.MethodPost, "/scoria/v1/operations/"+pathPart(id)+"/"+verb, in, nil)
+	return err
 }

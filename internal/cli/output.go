@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/scoria-storage/scoria/deploy/assembly"
 )
 
 const (
@@ -33,7 +35,7 @@ func newPrinter(cmd *cobra.Command) (*printer, error) {
 	case formatJSON:
 		return &printer{out: cmd.OutOrStdout(), asJSON: true}, nil
 	}
-	return nil, fmt.Errorf("setting output: value %q: want table or json", format)
+	return nil, &usageError{&assembly.SettingError{Name: "output", Value: format, Want: "want table or json"}}
 }
 
 func (p *printer) json(v any) error {

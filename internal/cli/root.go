@@ -21,6 +21,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/scoria-storage/scoria/deploy/assembly"
 )
 
 // Release is the version of this program; the build sets it.
@@ -56,22 +58,58 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-func newRoot() *cobra.Command {
-	root := &cobra.Command{
-		Use: "scoria", Short: "Block storage volumes as a service",
-		SilenceErrors: true, SilenceUsage: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := settle(cmd); err != nil {
-				return &usageError{err}
+// missing is the error of a setting that must be given.
+func missing(name, want string) error {
+	return &usageError{&assembly.SettingError{Name: name, Want: want}}
+}
+
+// group makes a command that only holds others. A word that is none of them is a wrong call, not a cry for help.
+func group(name, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		text := fmt.Sprintf("there is no command `%s %s`", cmd.CommandPath(), args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += fmt.Sprintf(", but `%s %s`", cmd.CommandPath(), near[0])
+		}
+		return &usageError{fmt.Errorf("%s; see `%s --help`", text, cmd.CommandPath())}
+	}}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// refuseArguments makes a wrong number of arguments a wrong call in cmd and in all commands under it.
+func refuseArguments(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return &usageError{fmt.Errorf("%s: %w; see `%s --help`", cmd.UseLine(), err, cmd.CommandPath())}
 			}
 			return nil
-		},
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		refuseArguments(sub)
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := group("scoria", "Block storage volumes as a service")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := settle(cmd); err != nil {
+			return &usageError{err}
+		}
+		return nil
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(upCommand(), apiNodeCommand(), volumeNodeCommand(), exportServerCommand(),
 		volumeCommand(), snapshotCommand(), operationCommand(), lockCommand(), verifyCommand(), benchCommand(), versionCommand())
+	refuseArguments(root)
 	return root
 }
 

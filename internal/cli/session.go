@@ -14,10 +14,7 @@ import (
 	"github.com/scoria-storage/scoria/messages"
 )
 
-const (
-	headerOperation  = "X-Scoria-Operation-Id"
-	headerOnConflict = "X-Scoria-On-Conflict"
-)
+const headerOperation = "X-Scoria-Operation-Id"
 
 // session is one call of a command that speaks to an API node.
 type session struct {
@@ -99,7 +96,7 @@ func (s *session) follow(ctx context.Context, id string, seen func(messages.Oper
 			seen(op)
 		}
 		last = op
-		return op.Ended || op.Phase == "stuck", nil
+		return op.Settled(), nil
 	})
 	return last, err
 }

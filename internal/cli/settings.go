@@ -45,7 +45,11 @@ func fromEnvironment(flags *pflag.FlagSet, given map[string]bool) error {
 		if given[f.Name] || !ok || !isSetting(flags, f.Name) {
 			return
 		}
-		if err := setAll(flags, f.Name, strings.Fields(value)); err != nil {
+		values := []string{value}
+		if repeatable(f) {
+			values = strings.Fields(value)
+		}
+		if err := setAll(flags, f.Name, values); err != nil {
 			errs = append(errs, fmt.Errorf("environment variable %s: %w", envName(f.Name), err))
 			return
 		}
@@ -102,14 +106,23 @@ func fromFile(cmd *cobra.Command, path string, given map[string]bool) error {
 	return errors.Join(errs...)
 }
 
+// repeatable reports whether the flag takes several values.
+func repeatable(f *pflag.Flag) bool {
+	_, ok := f.Value.(pflag.SliceValue)
+	return ok
+}
+
 // setAll sets a flag; one that can be repeated takes each value.
 func setAll(flags *pflag.FlagSet, name string, values []string) error {
-	f := flags.Lookup(name)
-	if _, repeated := f.Value.(pflag.SliceValue); !repeated {
-		values = []string{strings.Join(values, " ")}
+	if len(values) > 1 && !repeatable(flags.Lookup(name)) {
+		return fmt.Errorf("setting %s: values %q: want one value", name, values)
 	}
 	for _, v := range values {
-		if err := flags.Set(name, v); err != nil {
+		err := flags.Set(name, v)
+		if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			err = invalid.Unwrap() // the rest of its text says the name and the value again
+		}
+		if err != nil {
 			return fmt.Errorf("setting %s: value %q: %w", name, v, err)
 		}
 	}

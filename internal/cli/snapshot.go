@@ -20,9 +20,8 @@ type snapshot struct {
 }
 
 func snapshotCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "snapshot", Short: "Create, show and delete snapshots"}
-	cmd.AddCommand(snapshotCreate(), snapshotList(), snapshotShow(), snapshotDelete(), snapshotRename())
-	return cmd
+	return group("snapshot", "Create, show and delete snapshots",
+		snapshotCreate(), snapshotList(), snapshotShow(), snapshotDelete(), snapshotRename())
 }
 
 func snapshotCreate() *cobra.Command {

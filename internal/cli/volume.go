@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -44,9 +45,8 @@ func (t *timestamp) UnmarshalJSON(b []byte) error {
 }
 
 func volumeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "volume", Short: "Create, show and change volumes"}
-	cmd.AddCommand(volumeCreate(), volumeList(), volumeShow(), volumeDelete(), volumeExtend(), volumeRevert(), volumeRename(), volumeAttach(), volumeDetach())
-	return cmd
+	return group("volume", "Create, show and change volumes",
+		volumeCreate(), volumeList(), volumeShow(), volumeDelete(), volumeExtend(), volumeRevert(), volumeRename(), volumeAttach(), volumeDetach())
 }
 
 func volumeCreate() *cobra.Command {
@@ -140,6 +140,9 @@ func volumeExtend() *cobra.Command {
 	cmd := &cobra.Command{Use: "extend VOLUME --size GIB", Short: "Make a volume larger", Args: cobra.ExactArgs(1)}
 	cmd.Flags().Int64Var(&size, "size", 0, "size to reach, in GiB")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		if !cmd.Flags().Changed("size") {
+			return missing("size", "want the size to reach, in GiB")
+		}
 		return s.each(ctx, args, http.MethodPost, "/volumes/%s/action", map[string]any{"os-extend": map[string]any{"new_size": size}})
 	})
 }
@@ -149,6 +152,9 @@ func volumeRevert() *cobra.Command {
 	cmd := &cobra.Command{Use: "revert VOLUME --snapshot ID", Short: "Set a volume back to its latest snapshot", Args: cobra.ExactArgs(1)}
 	cmd.Flags().StringVar(&snapshot, "snapshot", "", "ID of the volume's latest snapshot")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		if snapshot == "" {
+			return missing("snapshot", "want the ID of the volume's latest snapshot")
+		}
 		return s.each(ctx, args, http.MethodPost, "/volumes/%s/action", map[string]any{"revert": map[string]any{"snapshot_id": snapshot}})
 	})
 }
@@ -172,7 +178,7 @@ func (s *session) rename(ctx context.Context, cmd *cobra.Command, what, path, id
 		}
 	}
 	if len(in) == 0 {
-		return fmt.Errorf("nothing to change: give --name or --description")
+		return &usageError{errors.New("nothing to change: give --name or --description")}
 	}
 	_, err := s.call(ctx, http.MethodPut, s.volumeAPI(path, pathPart(id)), map[string]any{what: in}, nil)
 	return err
