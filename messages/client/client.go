@@ -24,14 +24,21 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
-// tryTimeout bounds the wait for one answer before the same message is sent again.
-const tryTimeout = 10 * time.Second
+const (
+	// tryTimeout bounds the wait for one answer before the same message is sent again.
+	tryTimeout = 10 * time.Second
+	// lookInterval is how long Watch waits for an update before it asks.
+	lookInterval = 5 * time.Second
+	// nobodyPause is how long a message of which it is unknown whether it was read waits for somebody who answers.
+	nobodyPause = 200 * time.Millisecond
+)
 
 // Client submits operations of one project. Safe for concurrent use.
 type Client struct {
-	nc      *nats.Conn
-	project string
-	user    string
+	nc        *nats.Conn
+	project   string
+	user      string
+	try, look time.Duration // tryTimeout and lookInterval
 }
 
 // Option changes a Client.
@@ -45,7 +52,7 @@ func New(nc *nats.Conn, project string, opts ...Option) (*Client, error) {
 	if err := block.CheckToken(project); err != nil {
 		return nil, fmt.Errorf("project: %w", err)
 	}
-	c := &Client{nc: nc, project: project}
+	c := &Client{nc: nc, project: project, try: tryTimeout, look: lookInterval}
 	for _, opt := range opts {
 		opt(c)
 	}
@@ -56,8 +63,13 @@ func New(nc *nats.Conn, project string, opts ...Option) (*Client, error) {
 func NewID() block.OperationID { return block.OperationID(uuid.NewString()) }
 
 // Submit asks for an operation under the ID and returns it once it is accepted and durable. A repeated call with the same
-// ID and request returns the same operation.
+// ID and request returns the same operation. The ID is a UUID, such as NewID makes: without one, a message that is sent
+// again would be another operation.
 func (c *Client) Submit(ctx context.Context, id block.OperationID, req messages.Request) (messages.Operation, error) {
+	if !block.IsUUID(string(id)) {
+		return messages.Operation{}, &messages.Error{Code: messages.CodeInvalid, Field: "operation",
+			Message: fmt.Sprintf("operation ID %.80q is not a UUID in lower case", id)}
+	}
 	if err := req.Validate(); err != nil {
 		return messages.Operation{}, err
 	}
@@ -65,7 +77,7 @@ func (c *Client) Submit(ctx context.Context, id block.OperationID, req messages.
 		V: messages.EnvelopeVersion, Operation: id, User: c.user, Sent: time.Now().UTC(),
 		RequestVersion: req.Version(), Request: messages.Encode(req),
 	})
-	return c.ask(ctx, messages.SubmitSubject(c.project, req.Kind()), data, tryTimeout)
+	return c.ask(ctx, messages.SubmitSubject(c.project, req.Kind()), data, c.try)
 }
 
 // Get returns how the operation stands.
@@ -85,38 +97,54 @@ func (c *Client) Wait(ctx context.Context, id block.OperationID) (messages.Opera
 
 func (c *Client) get(ctx context.Context, id block.OperationID, wait time.Duration) (messages.Operation, error) {
 	query := messages.Encode(messages.Query{V: messages.EnvelopeVersion, Operation: id, Wait: wait})
-	return c.ask(ctx, messages.GetSubject(c.project), query, wait+tryTimeout)
+	return c.ask(ctx, messages.GetSubject(c.project), query, wait+c.try)
 }
 
 // ask sends until it is answered. Only messages that may be repeated are sent this way.
 func (c *Client) ask(ctx context.Context, subject string, data []byte, limit time.Duration) (messages.Operation, error) {
-	for {
+	for unanswered := false; ; {
 		try, cancel := context.WithTimeout(ctx, limit)
 		msg, err := c.nc.RequestWithContext(try, subject, data)
 		cancel()
-		if err != nil {
-			if ctx.Err() != nil {
-				return messages.Operation{}, fmt.Errorf("%s: not answered, so it is unknown whether it was done: %w", subject, ctx.Err())
-			}
-			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
-				continue
-			}
-			if errors.Is(err, nats.ErrNoResponders) {
-				return messages.Operation{}, messages.Errorf(messages.CodeUnavailable, "no API node answers on %s; nothing was changed", subject)
-			}
+		switch {
+		case err == nil:
+			return answer(subject, msg.Data)
+		case ctx.Err() != nil:
+			return messages.Operation{}, fmt.Errorf("%s: not answered, so it is unknown whether it was done: %w", subject, ctx.Err())
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+			unanswered = true
+		case errors.Is(err, nats.ErrNoResponders) && unanswered: // somebody may have read it before and gone
+			pause(ctx, nobodyPause)
+		case errors.Is(err, nats.ErrNoResponders):
+			return messages.Operation{}, messages.Errorf(messages.CodeUnavailable, "no API node answers on %s; nothing was changed", subject)
+		default:
 			return messages.Operation{}, fmt.Errorf("%s: %w", subject, err)
 		}
-		var reply messages.Reply
-		if err := messages.Decode(msg.Data, &reply); err != nil {
-			return messages.Operation{}, err
-		}
-		if reply.Error != nil {
-			return messages.Operation{}, reply.Error
-		}
-		if reply.Operation == nil {
-			return messages.Operation{}, messages.Errorf(messages.CodeInternal, "%s: the answer holds neither an operation nor an error", subject)
-		}
-		return *reply.Operation, nil
+	}
+}
+
+func answer(subject string, data []byte) (messages.Operation, error) {
+	var reply messages.Reply
+	if err := messages.Decode(data, &reply); err != nil {
+		return messages.Operation{}, fmt.Errorf("%s: the answer cannot be read: %w", subject, err)
+	}
+	switch {
+	case reply.V != messages.EnvelopeVersion:
+		return messages.Operation{}, messages.Errorf(messages.CodeUnsupported, "%s: the answer has version %d, this client reads version %d",
+			subject, reply.V, messages.EnvelopeVersion)
+	case reply.Error != nil:
+		return messages.Operation{}, reply.Error
+	case reply.Operation == nil:
+		return messages.Operation{}, messages.Errorf(messages.CodeInternal, "%s: the answer holds neither an operation nor an error", subject)
+	}
+	return *reply.Operation, nil
+}
+
+// pause ends early if ctx does.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
@@ -143,11 +171,11 @@ func (c *Client) Watch(ctx context.Context, id block.OperationID, seen func(mess
 			return op, ctx.Err()
 		case msg := <-updates:
 			var u messages.Update
-			if messages.Decode(msg.Data, &u) != nil {
+			if messages.Decode(msg.Data, &u) != nil || u.V != messages.EnvelopeVersion {
 				continue
 			}
 			op = u.Operation
-		case <-time.After(5 * time.Second): // updates can be lost
+		case <-time.After(c.look): // updates can be lost
 			if op, err = c.Get(ctx, id); err != nil {
 				return op, err
 			}
