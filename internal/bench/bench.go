@@ -127,8 +127,8 @@ func versions(v map[string]string) string {
 	return strings.Join(names, ", ")
 }
 
-// load runs work in workers goroutines for the duration, after a warm-up that does not count, and returns the row.
-func load(ctx context.Context, name string, workers int, warm, length time.Duration, work func(context.Context, int) error) (Row, error) {
+// load runs work in workers goroutines for the duration, after a warm-up that does not count, and returns how long each took.
+func load(ctx context.Context, name string, workers int, warm, length time.Duration, work func(context.Context, int) error) ([]time.Duration, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	begin := time.Now().Add(warm)
@@ -154,9 +154,9 @@ func load(ctx context.Context, name string, workers int, warm, length time.Durat
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return Row{}, fmt.Errorf("%s at %d workers: %w", name, workers, err)
+		return nil, fmt.Errorf("%s at %d workers: %w", name, workers, err)
 	}
-	return row(name, workers, length, slices.Concat(took...)), nil
+	return slices.Concat(took...), nil
 }
 
 func row(name string, workers int, length time.Duration, took []time.Duration) Row {

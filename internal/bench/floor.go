@@ -20,62 +20,73 @@ const (
 type floors struct {
 	bare   *kvtx.Bare
 	length time.Duration
-	known  map[int]Row
 }
 
 func newFloors(store *kvtx.Store, length time.Duration) *floors {
 	if store == nil {
 		return nil
 	}
-	return &floors{bare: store.Bare(recordSize), length: length, known: map[int]Row{}}
+	return &floors{bare: store.Bare(recordSize), length: length}
 }
 
 // batch measures atomic batches of n messages, one in flight. Ops are batches.
 func (f *floors) batch(ctx context.Context, n int) (Row, error) {
-	if r, ok := f.known[n]; ok {
-		return r, nil
-	}
-	r, err := f.repeat(ctx, fmt.Sprintf("batch-%d", n), func() (time.Duration, error) { return f.bare.Batch(ctx, n) })
+	r, err := f.repeat(ctx, fmt.Sprintf("batch-%d", n), f.length, func() (time.Duration, error) { return f.bare.Batch(ctx, n) })
 	r.Messages = float64(n)
-	f.known[n] = r
 	return r, err
 }
 
 // update measures plain revision-checked writes of one message, one in flight.
 func (f *floors) update(ctx context.Context) (Row, error) {
-	r, err := f.repeat(ctx, "update-1", func() (time.Duration, error) { return f.bare.Updates(ctx, 1) })
+	r, err := f.repeat(ctx, "update-1", f.length, func() (time.Duration, error) { return f.bare.Updates(ctx, 1) })
 	r.Messages = 1
 	return r, err
 }
 
-func (f *floors) repeat(ctx context.Context, name string, once func() (time.Duration, error)) (Row, error) {
+func (f *floors) repeat(ctx context.Context, name string, length time.Duration, once func() (time.Duration, error)) (Row, error) {
 	var took []time.Duration
 	begin := time.Now()
-	for time.Since(begin) < f.length && ctx.Err() == nil {
+	for time.Since(begin) < length && ctx.Err() == nil {
 		d, err := once()
 		if err != nil {
 			return Row{}, fmt.Errorf("%s: %w", name, err)
 		}
 		took = append(took, d)
 	}
-	length := time.Since(begin)
 	slices.Sort(took)
-	return row(name, 1, length, took), ctx.Err()
+	return row(name, 1, time.Since(begin), took), ctx.Err()
 }
 
-// under fills in the floor of a row whose operations write messages each, in commits commits.
-func (f *floors) under(ctx context.Context, r *Row, messages float64, commits int) error {
-	r.Messages = round(messages)
-	if f == nil || messages <= 0 {
+// floorOf adds up the floor of a row that is measured in parts.
+type floorOf struct {
+	parts    float64
+	messages float64 // per operation, added up
+	ops      float64 // of the floor, added up
+}
+
+// add measures what bare batches of the messages that the workers' commits write together reach. An operation writes messages in
+// commits commits.
+func (f *floorOf) add(ctx context.Context, under *floors, messages float64, workers, commits int) error {
+	if under == nil || messages <= 0 {
 		return nil
 	}
-	n := min(max(int(float64(r.Workers)*messages/float64(commits)+0.5), 1), maxBatch)
-	b, err := f.batch(ctx, n)
+	n := min(max(int(float64(workers)*messages/float64(commits)+0.5), 1), maxBatch)
+	b, err := under.repeat(ctx, fmt.Sprintf("batch-%d", n), under.length/slicesOfRow, func() (time.Duration, error) { return under.bare.Batch(ctx, n) })
 	if err != nil {
 		return err
 	}
-	r.Floor = round(b.Ops * float64(n) / messages)
+	f.parts++
+	f.messages += messages
+	f.ops += b.Ops * float64(n) / messages
 	return nil
+}
+
+// figures are the messages of an operation and the operations per second of the floor; 0 if none was measured.
+func (f *floorOf) figures() (messages, ops float64) {
+	if f.parts == 0 {
+		return 0, 0
+	}
+	return round(f.messages / f.parts), round(f.ops / f.parts)
 }
 
 // sequence is the last sequence of the stream: what was written since is the difference of two.
