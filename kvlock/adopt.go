@@ -78,7 +78,7 @@ func (l *Locker) adoptKnown(ctx context.Context, owner, worker, token string) (R
 	return rec, err == nil
 }
 
-// writeAdopted writes the record of a take-over; the token recognises it after a lost answer.
+// writeAdopted writes the record of a take-over; the token recognizes it after a lost answer.
 func (l *Locker) writeAdopted(ctx context.Context, next Record) (Record, error) {
 	return l.writeAlone(ctx, next, func(now Record) bool { return now.Epoch == next.Epoch && now.Token == next.Token })
 }
@@ -138,7 +138,7 @@ func (r *Record) begin(l *Locker, worker, token string) {
 	r.Adopted = l.now()
 }
 
-// writeAlone commits a record as one single-message write; applied recognises it after a lost answer, also when
+// writeAlone commits a record as one single-message write; applied recognizes it after a lost answer, also when
 // somebody else wrote the record since. It returns the record as it stands. Errors: kvtx's.
 func (l *Locker) writeAlone(ctx context.Context, rec Record, applied func(now Record) bool) (Record, error) {
 	var tx kvtx.Tx

@@ -19,8 +19,8 @@ const (
 	Overtaken
 	// Released: an operation ended and its entries are gone.
 	Released
-	// Cancelled: somebody wished an operation to end early.
-	Cancelled
+	// Canceled: somebody wished an operation to end early.
+	Canceled
 	// Voided: an operator began to break an operation.
 	Voided
 	// Broken: the entries of a void operation are gone.
@@ -30,7 +30,7 @@ const (
 )
 
 // EventKinds are all of them, in order.
-var EventKinds = []EventKind{Acquired, Refused, Adopted, Overtaken, Released, Cancelled, Voided, Broken, Resumed}
+var EventKinds = []EventKind{Acquired, Refused, Adopted, Overtaken, Released, Canceled, Voided, Broken, Resumed}
 
 // String returns the kind's name.
 func (k EventKind) String() string {
@@ -45,8 +45,8 @@ func (k EventKind) String() string {
 		return "overtaken"
 	case Released:
 		return "released"
-	case Cancelled:
-		return "cancelled"
+	case Canceled:
+		return "canceled"
 	case Voided:
 		return "voided"
 	case Broken:
@@ -71,7 +71,7 @@ type Event struct {
 // goroutines at the same time.
 type Observer interface{ Observe(e Event) }
 
-// Observe tells the observer and the log. The verbs of a Locker do so themselves. The staged ones cannot know whether
+// Observe tells the observer, if there is one. The verbs of a Locker do so themselves. The staged ones cannot know whether
 // their commit was made: who commits reports, with EventOf.
 func (l *Locker) Observe(e Event) {
 	if l.observer != nil {

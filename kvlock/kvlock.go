@@ -22,7 +22,7 @@
 //     entries; no commit adds an entry without a live operation. An entry never becomes invalid by age.
 //   - One epoch has one writer of progress: a save, an end or a release with a grant of a lower epoch, or of an older
 //     position, is refused. Fences only rise from epoch to epoch.
-//   - Every verb may be repeated after a lost answer: what was done is recognised by the content of the record (it
+//   - Every verb may be repeated after a lost answer: what was done is recognized by the content of the record (it
 //     exists, its epoch, its token, its position), and is not done twice.
 //   - A newcomer never passes an operation that waits and conflicts with it.
 //   - Taking one's own ID out touches nobody else's entry; a lock record with a line is kept.
@@ -55,7 +55,7 @@ import (
 )
 
 // DefaultRetention is how long the record of an ended operation stays: the time in which a repeated request is
-// recognised.
+// recognized.
 const DefaultRetention = 24 * time.Hour
 
 // minRetention is longer than any copy of a message can be in flight.

@@ -12,7 +12,7 @@ import (
 // Record is the owner record of one operation, decoded.
 type Record struct {
 	Owner  string
-	Claims []Claim // normalised; kept after the end, for history
+	Claims []Claim // normalized; kept after the end, for history
 	Phase  Phase
 	// Epoch counts the take-overs; a break counts as one.
 	Epoch uint64

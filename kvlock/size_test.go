@@ -77,7 +77,7 @@ func TestLockRecordsHaveAStatedLargestSize(t *testing.T) {
 }
 
 // A full record must still take everything that others may add, or it could not be ended.
-func TestAFullOwnerRecordCanBeCancelledTakenOverAndBroken(t *testing.T) {
+func TestAFullOwnerRecordCanBeCanceledTakenOverAndBroken(t *testing.T) {
 	t.Parallel()
 	claims := make([]Claim, MaxClaims)
 	for i := range claims {

@@ -322,7 +322,7 @@ func TestObserverIsToldWhatHappened(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []kvlock.EventKind{
-		kvlock.Acquired, kvlock.Refused, kvlock.Adopted, kvlock.Overtaken, kvlock.Cancelled, kvlock.Released,
+		kvlock.Acquired, kvlock.Refused, kvlock.Adopted, kvlock.Overtaken, kvlock.Canceled, kvlock.Released,
 		kvlock.Acquired, kvlock.Voided, kvlock.Broken,
 	}
 	if len(events.got) != len(want) {

@@ -106,7 +106,7 @@ func (l *Locker) Cancel(ctx context.Context, owner, who string) (Record, error) 
 	if err != nil {
 		return rec, err
 	}
-	l.Observe(EventOf(Cancelled, rec))
+	l.Observe(EventOf(Canceled, rec))
 	l.log.DebugContext(ctx, "cancel wished", "operation", owner)
 	return rec, nil
 }

@@ -267,7 +267,7 @@ func TestSaveKeepsTheCancelAndCountsPositions(t *testing.T) {
 	}
 }
 
-func TestRepeatedSaveIsRecognisedAndAnotherCopyIsBehind(t *testing.T) {
+func TestRepeatedSaveIsRecognizedAndAnotherCopyIsBehind(t *testing.T) {
 	t.Parallel()
 	l := newLocker(t)
 	g := acquire(t, l, "op-1", kvlock.Exclusive("volume.v9"))

@@ -38,7 +38,7 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 		return nil
 	}
 	if err == nil {
-		a.locks.Observe(kvlock.EventOf(kvlock.Cancelled, rec))
+		a.locks.Observe(kvlock.EventOf(kvlock.Canceled, rec))
 	}
 	return a.operated(ctx, id, "canceled", err)
 }

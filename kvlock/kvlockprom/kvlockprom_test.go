@@ -72,3 +72,10 @@ func TestEventsBecomeMetrics(t *testing.T) {
 		}
 	}
 }
+
+func ExampleNew() {
+	m := kvlockprom.New()
+	prometheus.MustRegister(m)
+	_ = kvlock.WithObserver(m) // an option of kvlock.New
+	// Output:
+}
