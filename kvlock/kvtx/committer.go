@@ -66,7 +66,6 @@ type member struct {
 
 	mu     sync.Mutex
 	staged bool // It is in a group that is being sent.
-	gone   bool // Its caller has left.
 }
 
 // outcome is the answer to a member: a result, an error, or the wish that it reads keys and comes again.
@@ -131,6 +130,7 @@ func (c *committer) do(m *member) (outcome, error) {
 		return o, nil
 	case <-m.ctx.Done():
 	}
+	// From here on its function is not run any more: add looks at ctx first.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	select {
@@ -138,7 +138,6 @@ func (c *committer) do(m *member) (outcome, error) {
 		return o, nil
 	default:
 	}
-	m.gone = true
 	if m.staged {
 		return outcome{}, inDoubt(m.ctx.Err())
 	}

@@ -103,10 +103,6 @@ func (c *committer) refresh(key string, members []*member) {
 // other case its outcome is settled here or comes with the group.
 func (c *committer) add(g *group, m *member) error {
 	m.mu.Lock()
-	if m.gone {
-		m.mu.Unlock()
-		return nil
-	}
 	if err := m.ctx.Err(); err != nil {
 		m.mu.Unlock()
 		m.answer(Result{}, err)

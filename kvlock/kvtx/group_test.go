@@ -333,6 +333,31 @@ func TestLossOfOneRecordSparesTheOthers(t *testing.T) {
 	}
 }
 
+// TestNothingRestsOnAWriteThatWasNotMade: a commit of one message that read another member's write is not made without it.
+func TestNothingRestsOnAWriteThatWasNotMade(t *testing.T) {
+	t.Parallel()
+	srv := serve(t)
+	other := open(t, srv.ClientURL())
+	h := newHeld(t, srv.ClientURL())
+	r := commit(t, other, func(tx *kvtx.Tx) { tx.Put("k.a", []byte("1"), 0) })
+	get(t, h.s, "k.a")
+	commit(t, other, func(tx *kvtx.Tx) { tx.Put("k.a", []byte("10"), r.Revision("k.a")) })
+	mustAll(t, h.group(t, h.increment(t, "k.a"), func() error {
+		_, err := h.s.Update(ctx(t), []string{"k.a", "k.b"}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+			a, err := snap.Get("k.a")
+			if err != nil {
+				return err
+			}
+			tx.Put("k.b", a.Value, 0)
+			return nil
+		})
+		return err
+	}))
+	if a, b := number(get(t, h.s, "k.a")), number(get(t, h.s, "k.b")); a != 11 || b != 10 && b != 11 {
+		t.Errorf("k.a = %d, k.b = %d: want 11, and a copy of what k.a has been", a, b)
+	}
+}
+
 // TestEachIncrementCounts: 40 concurrent increments of one record by two processes.
 func TestEachIncrementCounts(t *testing.T) {
 	t.Parallel()
@@ -468,6 +493,29 @@ func TestMistakesAreRefusedBeforeTheyAreSent(t *testing.T) {
 func puts(tx *kvtx.Tx, n, size int) {
 	for i := range n {
 		tx.Put(fmt.Sprintf("many.%d.%d", size, i), make([]byte, size), 0)
+	}
+}
+
+// TestCommitsGoOnAfterTheReceiptExpired: a process was idle for longer than its receipt lives.
+func TestCommitsGoOnAfterTheReceiptExpired(t *testing.T) {
+	t.Parallel()
+	var f faults
+	s := newStore(t, f.option())
+	keys := []string{"k.a", "k.b"}
+	update := func() {
+		t.Helper()
+		if _, err := s.Update(ctx(t), keys, func(snap kvtx.Snapshot, tx *kvtx.Tx) error { return incrementAll(snap, tx, keys) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update()
+	if err := s.Stream().Purge(ctx(t), purgeSubject(s.Subject("rcpt.>"))); err != nil {
+		t.Fatal(err)
+	}
+	update()
+	update()
+	if e := get(t, s, "k.b"); number(e) != 3 || f.seen(kvtx.Batch) != 4 {
+		t.Errorf("k.b = %s after %d batches, want 3 after 4", e.Value, f.seen(kvtx.Batch))
 	}
 }
 

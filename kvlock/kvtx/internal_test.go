@@ -135,3 +135,38 @@ func TestCacheStaysWithinItsLimit(t *testing.T) {
 		t.Errorf("cache holds %d bytes, limit 64 KiB", size)
 	}
 }
+
+// TestContestedRecordLeavesOthersTheirTurn: after a loss and after a win a key that others change waits about a round trip, longer after each loss,
+// and is as any other once the others are quiet.
+func TestContestedRecordLeavesOthersTheirTurn(t *testing.T) {
+	t.Parallel()
+	c := newCommitter(nil, "test")
+	c.trip = 100 * time.Millisecond
+	wait := func() time.Duration {
+		q := c.apart["k"]
+		q.members = []*member{{}}
+		due, key := c.dueApart()
+		if key != "k" {
+			t.Fatalf("next is %q, want k", key)
+		}
+		return due
+	}
+	c.setApart("k", &member{})
+	for losses, most := range []time.Duration{150, 300, 600, 1200} {
+		c.lostApart("k")
+		if d := wait(); d < most*time.Millisecond/3-20*time.Millisecond || d > most*time.Millisecond {
+			t.Errorf("after %d losses it waits %v, want up to %v ms", losses+1, d, int(most))
+		}
+	}
+	c.wonApart("k")
+	if d := wait(); d < 30*time.Millisecond || d > 150*time.Millisecond {
+		t.Errorf("after a win it waits %v, want about 100 ms", d)
+	}
+	if !c.isHot("k") || c.isHot("other") {
+		t.Error("only the key that lost is kept apart")
+	}
+	c.hot["k"] = time.Now().Add(-time.Millisecond)
+	if c.isHot("k") {
+		t.Error("the key is kept apart for ever")
+	}
+}

@@ -179,6 +179,24 @@ func TestWatchHasNoGapOverReconnects(t *testing.T) {
 	})
 }
 
+// TestWatchGetsWhatTheLastConnectionLost: the last change of all was on its way when the connection broke; nothing follows it.
+func TestWatchGetsWhatTheLastConnectionLost(t *testing.T) {
+	t.Parallel()
+	srv := serve(t)
+	p := newProxy(t, srv.ClientURL())
+	s, watcher := open(t, srv.ClientURL()), open(t, p.url())
+	f := watch(t, watcher, "k.*")
+	commit(t, s, func(tx *kvtx.Tx) { tx.Put("k.a", []byte("before"), 0) })
+	f.holds(t, "k.a", "before", true)
+	word := "needle"
+	p.cutAnswer.Store(&word)
+	commit(t, s, func(tx *kvtx.Tx) { tx.Put("k.b", []byte(word), 0) })
+	f.holds(t, "k.b", word, true)
+	if p.met.Load() != 1 {
+		t.Error("the delivery was not lost")
+	}
+}
+
 func TestWatchEndsWithItsFunction(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
@@ -109,7 +110,8 @@ func TestCutConnectionIsDecided(t *testing.T) {
 				t.Parallel()
 				srv := serve(t)
 				p := newProxy(t, srv.ClientURL())
-				s, other := open(t, p.url()), open(t, srv.ClientURL())
+				// A broken connection is noticed, not waited out.
+				s, other := open(t, p.url(), kvtx.WithAckTimeout(time.Hour)), open(t, srv.ClientURL())
 				keys := []string{"k.0"}
 				for i := 1; i < messages; i++ {
 					keys = append(keys, "k."+strconv.Itoa(i))
