@@ -14,6 +14,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,7 +36,7 @@ type Submitter interface {
 // Reader tells how operations stand.
 type Reader interface {
 	Wait(ctx context.Context, rev kvtx.Revision) error
-	Operation(id block.OperationID) (*view.Operation, bool)
+	Lookup(ctx context.Context, id block.OperationID) (*view.Operation, error)
 	WaitEnded(ctx context.Context, id block.OperationID) (*view.Operation, error)
 }
 
@@ -60,39 +61,57 @@ type Ingest struct {
 	work   sync.WaitGroup
 }
 
-// New makes an Ingest.
+// New makes an Ingest. A nil log discards.
 func New(cfg Config, submitter Submitter, reader Reader, log *slog.Logger) *Ingest {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if cfg.InFlight <= 0 {
 		cfg.InFlight = 1024
 	}
 	return &Ingest{cfg: cfg, admit: submitter, reader: reader, log: log, slots: make(chan struct{}, cfg.InFlight)}
 }
 
-// Run serves until the context ends, and returns when every message that was taken is answered.
-func (i *Ingest) Run(ctx context.Context, nc *nats.Conn, ready func()) error {
-	serve := func(subject string, answer func(context.Context, *nats.Msg) messages.Reply) (*nats.Subscription, error) {
-		return nc.QueueSubscribe(subject, messages.QueueGroup, func(msg *nats.Msg) { i.take(ctx, msg, answer) })
-	}
-	submits, err := serve(messages.SubmitAll, i.submit)
-	if err != nil {
-		return err
-	}
-	questions, err := serve(messages.GetAll, i.get)
-	if err != nil {
-		return errors.Join(err, submits.Unsubscribe())
+// Run serves until the context ends, and returns when every message that was taken is answered. ready is called once it serves.
+func (i *Ingest) Run(ctx context.Context, nc *nats.Conn, ready func()) (err error) {
+	defer i.work.Wait()
+	for subject, answer := range map[string]answerer{messages.SubmitAll: i.submit, messages.GetAll: i.get} {
+		stop, errSub := i.serve(ctx, nc, subject, answer)
+		if errSub != nil {
+			return errSub
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	if err := nc.Flush(); err != nil {
 		return err
 	}
 	ready()
 	<-ctx.Done()
-	err = errors.Join(submits.Unsubscribe(), questions.Unsubscribe())
-	i.work.Wait()
-	return err
+	return nil
+}
+
+// answerer makes the reply to a message.
+type answerer func(context.Context, *nats.Msg) messages.Reply
+
+// serve takes the messages of a subject until stop has returned.
+func (i *Ingest) serve(ctx context.Context, nc *nats.Conn, subject string, answer answerer) (stop func() error, err error) {
+	sub, err := nc.QueueSubscribe(subject, messages.QueueGroup, func(msg *nats.Msg) { i.take(ctx, msg, answer) })
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+	}
+	taken := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(taken) }) // called after the last message: Unsubscribe alone does not wait for it
+	return func() error {
+		if err := sub.Unsubscribe(); err != nil {
+			return err // the connection is closed: nothing comes any more
+		}
+		<-taken
+		return nil
+	}, nil
 }
 
 // take works on a message in a goroutine of its own, so that those that wait for the same commit wait together.
-func (i *Ingest) take(ctx context.Context, msg *nats.Msg, answer func(context.Context, *nats.Msg) messages.Reply) {
+func (i *Ingest) take(ctx context.Context, msg *nats.Msg, answer answerer) {
 	if msg.Reply == "" {
 		return // nobody would learn the outcome
 	}
@@ -130,7 +149,7 @@ func (i *Ingest) submit(ctx context.Context, msg *nats.Msg) messages.Reply {
 	if err := i.reader.Wait(ctx, accepted.Revision); err != nil { // accepted all the same: the reply says what is known
 		i.log.WarnContext(ctx, "read side is behind", "operation", accepted.Operation, "error", err)
 	}
-	if op, ok := i.reader.Operation(accepted.Operation); ok {
+	if op, err := i.reader.Lookup(ctx, accepted.Operation); err == nil {
 		return messages.Reply{Operation: &op.Operation}
 	}
 	return messages.Reply{Operation: &messages.Operation{
@@ -198,11 +217,16 @@ func (i *Ingest) get(ctx context.Context, msg *nats.Msg) messages.Reply {
 }
 
 func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*view.Operation, error) {
-	op, ok := i.reader.Operation(q.Operation)
-	if !ok || op.Project != project {
-		return nil, messages.Errorf(messages.CodeNotFound, "Operation %s could not be found.", q.Operation)
+	if q.V != messages.EnvelopeVersion {
+		return nil, messages.Errorf(messages.CodeUnsupported, "the query has version %d, this node reads version %d", q.V, messages.EnvelopeVersion)
 	}
-	if q.Wait <= 0 || op.Ended {
+	op, err := i.reader.Lookup(ctx, q.Operation)
+	switch {
+	case errors.Is(err, view.ErrNotFound) || err == nil && op.Project != project:
+		return nil, messages.Errorf(messages.CodeNotFound, "Operation %.80s could not be found.", q.Operation)
+	case err != nil:
+		return nil, messages.Errorf(messages.CodeUnavailable, "operation %s could not be looked up: %v", q.Operation, err)
+	case q.Wait <= 0 || op.Settled():
 		return op, nil
 	}
 	wait, cancel := context.WithTimeout(ctx, min(q.Wait, messages.MaxWait))
@@ -210,7 +234,7 @@ func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*v
 	if ended, err := i.reader.WaitEnded(wait, q.Operation); err == nil {
 		return ended, nil
 	}
-	if now, ok := i.reader.Operation(q.Operation); ok {
+	if now, err := i.reader.Lookup(ctx, q.Operation); err == nil {
 		return now, nil
 	}
 	return op, nil
