@@ -136,15 +136,6 @@ func absent[T records.Record](d *draft, key, what, id string) (kvtx.Revision, er
 
 func (c Caller) sees(project string) bool { return c.Admin || c.Project == project }
 
-// lock reads who has a key.
-func readLock(s kvtx.Snapshot, key string) (kvlock.Lock, error) {
-	e, err := s.Get(kvlock.LockKey(key))
-	if err != nil {
-		return kvlock.Lock{}, err
-	}
-	return kvlock.DecodeLock(e)
-}
-
 // held is a lock with the one operation of it that is named to people.
 type held struct {
 	lock   kvlock.Lock
@@ -152,8 +143,13 @@ type held struct {
 	stuck  bool
 }
 
+// readHeld reads who has a key.
 func readHeld(s kvtx.Snapshot, key string) (held, error) {
-	lock, err := readLock(s, key)
+	e, err := s.Get(kvlock.LockKey(key))
+	if err != nil {
+		return held{}, err
+	}
+	lock, err := kvlock.DecodeLock(e)
 	if err != nil || len(lock.Holders) == 0 {
 		return held{lock: lock}, err
 	}

@@ -44,20 +44,20 @@ func (d *draft) foldCredits(project string) (records.Usage, error) {
 			nodes = append(nodes, n.Name)
 		}
 	}
-	found := make([]found[records.Credit], len(nodes))
+	credits := make([]found[records.Credit], len(nodes))
 	var missing error
 	for i, node := range nodes { // all of them are asked for before any is missed: that is one more read, not one for each
 		c, err := read[records.Credit](d.s, records.CreditKey(project, node))
 		if err != nil && missing == nil {
 			missing = err
 		}
-		found[i] = c
+		credits[i] = c
 	}
 	if missing != nil {
 		return records.Usage{}, missing
 	}
 	var sum records.Usage
-	for i, c := range found {
+	for i, c := range credits {
 		if c.T.Back.IsZero() {
 			continue
 		}
