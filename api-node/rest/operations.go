@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"time"
@@ -26,6 +27,8 @@ const (
 	followWait = time.Hour
 	// keepAlive is how often a stream says that it is alive.
 	keepAlive = 15 * time.Second
+	// maxReason is the length of the longest reason that an operator gives, in bytes.
+	maxReason = 1024
 )
 
 // operationView is an operation in the form of Scoria's own calls: what package messages says, and more for operators.
@@ -322,12 +325,12 @@ func (s *stream) write(text string) error {
 	return s.rc.Flush()
 }
 
-func (c *call) cancelOperation() error  { return c.operate(c.api.cfg.Submitter.Cancel, false) }
-func (c *call) resumeOperation() error  { return c.operate(c.api.cfg.Submitter.Resume, false) }
-func (c *call) abandonOperation() error { return c.operate(c.api.cfg.Submitter.Abandon, true) }
+func (c *call) cancelOperation() error  { return c.operate(c.api.cfg.Submitter.Cancel) }
+func (c *call) resumeOperation() error  { return c.operate(c.api.cfg.Submitter.Resume) }
+func (c *call) abandonOperation() error { return c.operate(c.api.cfg.Submitter.Abandon) }
 
-// operate does what an operator asks of an operation.
-func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID, string) error, needsReason bool) error {
+// operate does what an operator asks of an operation. Whether that needs a reason is for admission to say.
+func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID, string) error) error {
 	body, err := c.ownBody()
 	if err != nil {
 		return err
@@ -338,12 +341,9 @@ func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID,
 		}
 	}
 	reason := text(body, "reason")
-	if needsReason && reason == "" {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "reason", Message: "Say why the operation is given up: {\"reason\": \"text\"}."}
-	}
-	const longest = 1024
-	if len(reason) > longest {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "reason", Message: "The reason has more than 1024 bytes."}
+	if len(reason) > maxReason {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "reason",
+			Message: fmt.Sprintf("The reason has %d bytes, at most %d are allowed.", len(reason), maxReason)}
 	}
 	op, err := c.operationOf()
 	if err != nil {
