@@ -49,7 +49,7 @@ func (b *Bare) Batch(ctx context.Context, n int) (time.Duration, error) {
 	}
 	begin := time.Now()
 	id := b.token + "." + strconv.Itoa(b.sent)
-	_, err := b.store.sendBatch(ctx, id, &batch{messages: messages, keys: func() []string { return nil }})
+	_, err := b.store.sendBatch(ctx, id, &batch{messages: messages, keys: func() []string { return nil }}, begin)
 	return time.Since(begin), err
 }
 

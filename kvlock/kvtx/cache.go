@@ -1,6 +1,9 @@
 package kvtx
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // known is an entry with the times of this store's clock between which the server had it.
 type known struct {
@@ -9,6 +12,7 @@ type known struct {
 	asked uint64
 	// seen is after the answer: whoever asks later cannot get an older state.
 	seen uint64
+	at   time.Time // When it was asked for, or sent.
 }
 
 // newer says whether k tells more than other. Revisions rise; what is absent without a marker has none, so there the times decide.

@@ -61,6 +61,7 @@ type options struct {
 	intercept  Interceptor
 	ackTimeout time.Duration
 	cacheBytes int
+	fresh      time.Duration // See Store.fresh.
 }
 
 func defaultOptions() options {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -24,6 +25,9 @@ import (
 
 // errLost: a definite refusal because of an expectation. Nothing was written and no copy is in flight.
 var errLost = errors.New("an expectation did not hold")
+
+// errStale: what the commit was decided on is too old by now for it to be sent.
+var errStale = errors.New("waited too long to be sent")
 
 // message is one message of a commit as it will be sent.
 type message struct {
@@ -79,6 +83,7 @@ func (m *message) nats(extra int) *nats.Msg {
 
 // tries counts the repetitions of one request by their reason.
 type tries struct {
+	begin    time.Time
 	all      int
 	inFlight int
 	doubt    bool
@@ -92,6 +97,8 @@ const maxInFlight = 3
 func (s *Store) again(ctx context.Context, t *tries, err error) error {
 	var api *apiError
 	switch {
+	case errors.Is(err, errStale):
+		return errLost
 	case errors.As(err, &api):
 		switch api.ErrCode {
 		case codeWrongSequence:
@@ -143,9 +150,9 @@ func inDoubt(err error) error { return fmt.Errorf("%w: %w", ErrInDoubt, err) }
 func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (Revision, error) {
 	m := s.message(o)
 	m.writer = s.committer.name + "." + strconv.FormatUint(s.writes.Add(1), 36)
-	var t tries
+	t := tries{begin: time.Now()}
 	for {
-		seq, err := s.sendOne(ctx, o.key, &m)
+		seq, err := s.sendOne(ctx, o.key, &m, t.begin)
 		if err == nil {
 			return seq, nil
 		}
@@ -158,6 +165,9 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 			if !errors.Is(err, errUndecided) {
 				return rev, err
 			}
+			if time.Since(t.begin) > s.fresh {
+				return 0, inDoubt(errStale)
+			}
 			if err := pause(ctx, ctx, backoff(t.all)); err != nil {
 				return 0, inDoubt(err)
 			}
@@ -168,8 +178,8 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 }
 
 // sendOne sends one copy of a write of one message and waits for its answer.
-func (s *Store) sendOne(ctx context.Context, key string, m *message) (Revision, error) {
-	if err := s.ready(ctx); err != nil {
+func (s *Store) sendOne(ctx context.Context, key string, m *message, begin time.Time) (Revision, error) {
+	if err := s.ready(ctx, begin); err != nil {
 		return 0, err
 	}
 	var ack pubAck
@@ -221,9 +231,9 @@ type batch struct {
 // writeBatch sends the batch until it is decided, and returns the revision of its first message. Only one batch of a store is in flight.
 func (s *Store) writeBatch(ctx context.Context, b *batch, r *receipt) (Revision, error) {
 	b.messages[b.receipt] = r.message(s)
-	var t tries
+	t := tries{begin: time.Now()}
 	for {
-		seq, err := s.sendBatch(ctx, r.batchID(t.all), b)
+		seq, err := s.sendBatch(ctx, r.batchID(t.all), b, t.begin)
 		if err == nil {
 			r.applied(seq + Revision(b.receipt))
 			return seq, nil
@@ -245,8 +255,8 @@ func (s *Store) writeBatch(ctx context.Context, b *batch, r *receipt) (Revision,
 }
 
 // sendBatch sends one copy and waits for its answer: one round trip. It returns the revision of the first message.
-func (s *Store) sendBatch(ctx context.Context, id string, b *batch) (Revision, error) {
-	if err := s.ready(ctx); err != nil {
+func (s *Store) sendBatch(ctx context.Context, id string, b *batch, begin time.Time) (Revision, error) {
+	if err := s.ready(ctx, begin); err != nil {
 		return 0, err
 	}
 	var ack pubAck
@@ -312,9 +322,9 @@ func (r *receipt) applied(rev Revision) { r.rev = rev }
 func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
 	mine := strconv.FormatUint(r.number, 10)
 	void := message{subject: s.prefix + r.key, value: []byte(mine + receiptVoid), expects: true, expect: r.rev, ttl: receiptTTL}
-	var t tries
+	t := tries{begin: time.Now()}
 	for {
-		seq, err := s.sendOne(ctx, r.key, &void)
+		seq, err := s.sendOne(ctx, r.key, &void, time.Now())
 		if err == nil {
 			r.applied(seq)
 			return 0, errLost

@@ -113,6 +113,7 @@ func (c *committer) add(g *group, m *member) error {
 	if m.fn != nil {
 		snap = &snapshot{group: g, m: m, tx: &Tx{}}
 		c.running = m
+		m.ran = c.store.clock.Add(1)
 		o = snap.run()
 		m.tx, m.reads = snap.tx, snap.reads
 	}
@@ -285,7 +286,8 @@ func (g *group) expectations(m *member, o *outcome) error {
 			case !ok || k.Revision == w.expect:
 			case w.expect == 0 && !k.Exists:
 				w.expect = k.Revision
-			case k.Revision > w.expect && k.asked < m.start:
+			case k.Revision > w.expect && (k.asked < m.start || m.fn != nil && k.seen > m.ran):
+				// Or it moved while the function ran, which staged what it was given.
 				unsure = append(unsure, w.key)
 			case k.Revision > w.expect || m.refused > 0 && k.asked > m.refused:
 				moved = append(moved, w.key)

@@ -61,14 +61,20 @@ func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return info, nil
 }
 
-// ready waits for a connection, and looks at the stream if it broke since the last look.
-func (s *Store) ready(ctx context.Context) error {
+// ready waits for a connection, and looks at the stream if it broke since the last look. What waits since begin may become stale.
+func (s *Store) ready(ctx context.Context, begin time.Time) error {
 	for try := 0; ; try++ {
 		if err := s.wire.connected(ctx); err != nil {
 			return err
 		}
 		if s.checked.Load() == s.wire.breaks.Load() {
-			return s.failed()
+			if err := s.failed(); err != nil {
+				return err
+			}
+			if time.Since(begin) > s.fresh {
+				return errStale
+			}
+			return nil
 		}
 		_, err := s.sameStream(ctx)
 		switch {

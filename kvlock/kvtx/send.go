@@ -60,7 +60,7 @@ func (c *committer) sendPlain(g *group) bool {
 	one := func(i int) {
 		sl := g.slots[i]
 		last := sl.writers[len(sl.writers)-1]
-		asked := c.store.clock.Add(1)
+		asked := c.sending()
 		rev, err := c.store.writeOne(c.life, &sl.op, last.tx.applied)
 		if errs[i] = err; err == nil {
 			c.written(g.slots[i:i+1], asked, rev)
@@ -99,7 +99,7 @@ func (c *committer) sendBatch(g *group) bool {
 		b.messages = append(b.messages, s.message(&g.publishes[i]))
 	}
 	land := c.flying.begin(g.slots)
-	asked := s.clock.Add(1)
+	asked := c.sending()
 	first, err := s.writeBatch(c.life, b, &c.receipt)
 	if err == nil {
 		c.written(g.slots, asked, first+Revision(len(g.checks)))
@@ -120,8 +120,11 @@ func (g *group) keys() []string {
 	return keys
 }
 
+// sending is the moment before something is sent.
+func (c *committer) sending() known { return known{asked: c.store.clock.Add(1), at: time.Now()} }
+
 // written takes note of what the slots' keys now are; first is the revision of the first one.
-func (c *committer) written(slots []*slot, asked uint64, first Revision) {
+func (c *committer) written(slots []*slot, asked known, first Revision) {
 	now, seen := time.Now(), c.store.clock.Add(1)
 	for i, sl := range slots {
 		e := Entry{Key: sl.key, Value: sl.value, Exists: !sl.del, Revision: first + Revision(i), Time: now, TTL: sl.ttl}
@@ -129,7 +132,7 @@ func (c *committer) written(slots []*slot, asked uint64, first Revision) {
 			e.Value, e.TTL = nil, 0
 		}
 		sl.entry = e
-		c.store.cache.put(known{e, asked, seen})
+		c.store.cache.put(known{e, asked.asked, seen, asked.at})
 	}
 }
 

@@ -1,6 +1,7 @@
 package kvtx
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -30,6 +31,9 @@ type Store struct {
 	getSubject string
 	maxPayload int
 	markerTTL  string
+	// fresh is how old an entry may be that a commit is decided on, and how long a commit may wait to be sent: together half the
+	// life of a delete marker. After all of it an absent key could have been there meanwhile without a trace.
+	fresh time.Duration
 
 	committer *committer
 	cache     *cache
@@ -63,6 +67,7 @@ func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.S
 		getSubject: apiPrefix(js) + "STREAM.MSG.GET.KV_" + cfg.Bucket,
 		maxPayload: int(js.Conn().MaxPayload()),
 		markerTTL:  cfg.MarkerTTL.String(),
+		fresh:      cmp.Or(o.fresh, cfg.MarkerTTL/4),
 		cache:      newCache(o.cacheBytes),
 		ended:      make(chan struct{}),
 	}
@@ -188,13 +193,13 @@ func (s *Store) readMany(ctx, life context.Context, keys ...string) ([]known, er
 	}
 	ks, errs := make([]known, len(keys)), make([]error, len(keys))
 	one := func(i int) {
-		asked := s.clock.Add(1)
+		asked, at := s.clock.Add(1), time.Now()
 		e, err := s.read(ctx, life, keys[i])
 		if err != nil {
 			errs[i] = fmt.Errorf("read %s: %w", keys[i], err)
 			return
 		}
-		ks[i] = known{e, asked, s.clock.Add(1)}
+		ks[i] = known{e, asked, s.clock.Add(1), at}
 		s.cache.put(ks[i])
 	}
 	var next atomic.Int64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Commit makes a commit of fixed values: all or nothing. A [*ConflictError] says which keys were not at the revisions that
@@ -147,12 +148,11 @@ func (s *snapshot) Get(key string) (Entry, error) {
 	return k.Entry, nil
 }
 
-// lookup is the newest that is known of a key.
+// lookup is the newest that is known of a key, unless that is too old to decide on.
 func (s *Store) lookup(m *member, key string) (known, bool) {
-	own, ok := m.known[key]
-	cached, hit := s.cache.get(key)
-	if !ok || hit && cached.newer(&own) {
-		return cached, hit
+	k, ok := m.known[key]
+	if cached, hit := s.cache.get(key); hit && (!ok || cached.newer(&k)) {
+		k, ok = cached, true
 	}
-	return own, true
+	return k, ok && time.Since(k.at) < s.fresh
 }

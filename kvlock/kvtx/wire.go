@@ -134,18 +134,26 @@ func closed(ch chan struct{}) bool {
 
 // connected waits until there is a connection.
 func (w *wire) connected(ctx context.Context) error {
-	w.mu.Lock()
-	up := w.up
-	w.mu.Unlock()
-	select {
-	case <-up:
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		w.mu.Lock()
+		up := w.up
+		w.mu.Unlock()
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if w.nc.IsClosed() {
+			return nats.ErrConnectionClosed
+		}
+		if w.nc.IsConnected() {
+			return nil
+		}
+		// It has just broken; the status is on its way.
+		if err := pause(ctx, ctx, time.Millisecond); err != nil {
+			return err
+		}
 	}
-	if w.nc.IsClosed() {
-		return nats.ErrConnectionClosed
-	}
-	return nil
 }
 
 func (w *wire) deliver(m *nats.Msg) {

@@ -185,6 +185,53 @@ func TestCommitsGoOnOverKilledServer(t *testing.T) {
 	srv.WaitForShutdown()
 }
 
+// TestCommitThatWaitedTooLongIsDecidedAnew: what it read is older than a delete marker could hide.
+func TestCommitThatWaitedTooLongIsDecidedAnew(t *testing.T) {
+	t.Parallel()
+	for _, keys := range [][]string{{"k.a"}, {"k.a", "k.b"}} {
+		t.Run(fmt.Sprint(len(keys)), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			srv := startServer(t, dir, -1)
+			port := srv.Addr().(*net.TCPAddr).Port
+			const fresh = 500 * time.Millisecond
+			var f faults
+			s := open(t, srv.ClientURL(), kvtx.WithFresh(fresh), f.option())
+			for _, key := range keys {
+				get(t, s, key)
+			}
+			srv.Shutdown()
+			srv.WaitForShutdown()
+			until(t, func() bool { return !s.Conn().IsConnected() })
+			var runs atomic.Int32
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := s.Update(ctx(t), keys, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+					runs.Add(1)
+					return incrementAll(snap, tx, keys)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			until(t, func() bool { return runs.Load() == 1 })
+			begin := time.Now()
+			until(t, func() bool { return time.Since(begin) > fresh })
+			srv = startServer(t, dir, port)
+			wg.Wait()
+			if n := runs.Load(); n < 2 {
+				t.Errorf("the function ran %d times, want at least 2", n)
+			}
+			if e := get(t, s, "k.a"); number(e) != 1 {
+				t.Errorf("k.a = %s, want 1", e.Value)
+			}
+			_ = s.Close()
+			srv.Shutdown()
+			srv.WaitForShutdown()
+		})
+	}
+}
+
 func TestReadWaitsForTheServer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
