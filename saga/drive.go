@@ -230,7 +230,7 @@ func (d *drive) call(ctx context.Context, t *try, action Action, i int, f func(c
 	err := d.e.wrap(tctx, c, func(ctx context.Context) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				t.run.Log.ErrorContext(ctx, "step panicked", "panic", p, "stack", string(debug.Stack()))
+				t.run.Log.ErrorContext(ctx, "step panicked", "error", p, "stack", string(debug.Stack()))
 				err = Permanent(fmt.Errorf("panic in step %s: %v", t.step.Name, p))
 			}
 		}()
