@@ -21,11 +21,19 @@
 //     decided whether the lost copy applied. No late copy can apply once this was decided.
 //   - An error that a function returns is decided on entries that were read from the leader after the call
 //     began, or that commits of this process wrote meanwhile; never on a write that was not committed.
+//   - No function runs once its call has returned.
 //   - A decision is only as safe as its expectations: what a function read and neither wrote nor checked may
 //     have changed before its commit.
 //
 // What it does not do: locks (package kvlock), history (one message per key is kept), transactions over two
 // streams, reads that are consistent over several keys without a commit that checks them.
+//
+// How commits are made: one group of commits is in flight, and those that come meanwhile wait and are the next one. Functions of a group run one
+// after another, each on what the ones before it have staged; writes of one key become one message. A group is one atomic batch, or, if
+// it is a few commits of one message each, as many plain writes side by side: a lone commit of one message is one plain write.
+//
+// Keys that begin with rcpt. (receipts, one for each open store), chk. (carriers of checks) and bare. (benchmarks) are the package's own; they go
+// by themselves or with [Bare.Close].
 //
 // The client needs these permissions: publish to the bucket's subjects ($KV.<bucket>.>), to the dispatch
 // subjects (op.<bucket>.>) and to $JS.API.STREAM.INFO, $JS.API.STREAM.MSG.GET, $JS.API.CONSUMER.* of the
