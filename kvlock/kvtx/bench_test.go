@@ -194,7 +194,7 @@ func BenchmarkWatch(b *testing.B) {
 			n++
 			return nil
 		})
-		if err != enough || n != 20*kvtx.MaxMessages {
+		if !errors.Is(err, enough) || n != 20*kvtx.MaxMessages {
 			b.Fatal(n, err)
 		}
 	}

@@ -295,7 +295,6 @@ type receipt struct {
 	key       string
 	rev       Revision // What the next batch expects.
 	number    uint64   // Of the batch that is in flight or comes next.
-	batches   uint64   // Batch IDs used.
 }
 
 // receiptTTL is how long a committer may be idle before its receipt goes.

@@ -121,9 +121,9 @@ func (c *committer) add(g *group, m *member) error {
 	m.staged = err == nil && o.fetch == nil && o.err == nil && o.panicked == nil
 	m.mu.Unlock()
 	switch {
-	case err == errDone:
+	case errors.Is(err, errDone):
 		m.outcome <- o
-	case err != nil && err != errHeld:
+	case err != nil && !errors.Is(err, errHeld):
 		return err
 	}
 	return nil

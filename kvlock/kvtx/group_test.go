@@ -15,11 +15,10 @@ import (
 // held is a store whose next batch or write is kept back until release, so that the commits that come meanwhile are one group.
 type held struct {
 	faults
-	s       *kvtx.Store
-	hold    chan struct{}
-	waits   chan struct{}
-	once    sync.Once
-	holding bool
+	s     *kvtx.Store
+	hold  chan struct{}
+	waits chan struct{}
+	once  sync.Once
 }
 
 func newHeld(t *testing.T, url string) *held {
@@ -150,7 +149,7 @@ func TestRefusedMemberDoesNotTakeTheGroupDown(t *testing.T) {
 	)
 	mustAll(t, []error{errs[0], errs[6]})
 	var conflict *kvtx.ConflictError
-	if errs[1] != errFull || !errors.As(errs[2], &conflict) || !errors.Is(errs[3], kvtx.ErrTooLarge) || errs[4] == nil || errs[5].Error() != "panic: bug" {
+	if !errors.Is(errs[1], errFull) || !errors.As(errs[2], &conflict) || !errors.Is(errs[3], kvtx.ErrTooLarge) || errs[4] == nil || errs[5].Error() != "panic: bug" {
 		t.Errorf("errors %q", errs)
 	}
 	if e := get(t, h.s, "quota.p"); number(e) != 2 {

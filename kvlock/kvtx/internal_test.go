@@ -152,10 +152,10 @@ func TestContestedRecordLeavesOthersTheirTurn(t *testing.T) {
 		return due
 	}
 	c.setApart("k", &member{})
-	for losses, most := range []time.Duration{150, 300, 600, 1200} {
+	for losses, most := range []time.Duration{150 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond, 1200 * time.Millisecond} {
 		c.lostApart("k")
-		if d := wait(); d < most*time.Millisecond/3-20*time.Millisecond || d > most*time.Millisecond {
-			t.Errorf("after %d losses it waits %v, want up to %v ms", losses+1, d, int(most))
+		if d := wait(); d < most/3-20*time.Millisecond || d > most {
+			t.Errorf("after %d losses it waits %v, want up to %v", losses+1, d, most)
 		}
 	}
 	c.wonApart("k")

@@ -21,7 +21,7 @@ func (c *committer) send(g *group) {
 	}
 	begin := time.Now()
 	plain := c.plain(g)
-	ok := false
+	var ok bool
 	if plain {
 		ok = c.sendPlain(g)
 	} else {
