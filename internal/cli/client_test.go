@@ -144,7 +144,7 @@ func TestOneDeleteThatFailsDoesNotKeepTheOthersFromBeingTried(t *testing.T) {
 		"DELETE /v3/demo/volumes/v2": func(w http.ResponseWriter, _ *http.Request) {
 			tried <- "v2"
 			w.Header().Set(headerOperation, "op2")
-			w.WriteHeader(202)
+			w.WriteHeader(http.StatusAccepted)
 		},
 		"GET /scoria/v1/operations/op2": say(200, `{"operation": {"id": "op2", "phase": "done", "ended": true}}`),
 	})
@@ -169,7 +169,7 @@ func TestTheOutcomeOfAnOperation(t *testing.T) {
 		url := fake(t, map[string]http.HandlerFunc{
 			"POST /v3/demo/volumes/v1/action": func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set(headerOperation, "op1")
-				w.WriteHeader(202)
+				w.WriteHeader(http.StatusAccepted)
 			},
 			"GET /scoria/v1/operations/op1": say(200, `{"operation": {"id": "op1", "phase": "`+phase+`", "ended": `+
 				map[bool]string{true: "false", false: "true"}[phase == "stuck"]+`, "step": "grow", "error": "no room"}}`),
@@ -185,7 +185,7 @@ func TestNoWaitReturnsWhenTheOperationIsAccepted(t *testing.T) {
 	t.Parallel()
 	url := fake(t, map[string]http.HandlerFunc{"DELETE /v3/demo/volumes/v1": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(headerOperation, "op1")
-		w.WriteHeader(202)
+		w.WriteHeader(http.StatusAccepted)
 	}})
 	if _, stderr, status := scoria(t, "volume", "delete", "v1", "--no-wait", "--endpoint", url); status != 0 {
 		t.Errorf("status %d, said %q", status, stderr)
