@@ -202,7 +202,7 @@ func TestWatchEndsWithItsFunction(t *testing.T) {
 	s := newStore(t)
 	commit(t, s, func(tx *kvtx.Tx) { tx.Put("k.a", nil, 0) })
 	enough := errors.New("enough")
-	if err := s.Watch(ctx(t), nil, func(kvtx.Event) error { return enough }); err != enough {
+	if err := s.Watch(ctx(t), nil, func(kvtx.Event) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("Watch = %v, want the function's error", err)
 	}
 	if err := s.Watch(ctx(t), []string{"a..b"}, func(kvtx.Event) error { return nil }); !errors.Is(err, kvtx.ErrInvalid) {
@@ -274,7 +274,7 @@ func TestScanGivesEachKeyOnce(t *testing.T) {
 		t.Errorf("Scan = %v, %v; want %v", got, err, want)
 	}
 	stop := errors.New("stop")
-	if err := s.Scan(ctx(t), "k.>", func(kvtx.Entry) error { return stop }); err != stop {
+	if err := s.Scan(ctx(t), "k.>", func(kvtx.Entry) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("Scan = %v, want the function's error", err)
 	}
 }
