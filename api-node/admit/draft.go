@@ -158,6 +158,26 @@ func readHeld(s kvtx.Snapshot, key string) (held, error) {
 	return h, err
 }
 
+// heldVolume reads a volume that the caller may see, and who has it.
+func (d *draft) heldVolume(id block.VolumeID) (found[block.Volume], held, error) {
+	v, err := d.volume(id)
+	if err != nil {
+		return v, held{}, err
+	}
+	h, err := readHeld(d.s, records.VolumeKey(id))
+	return v, h, err
+}
+
+// heldSnapshot reads a snapshot that the caller may see, and who has it.
+func (d *draft) heldSnapshot(id block.SnapshotID) (found[block.Snapshot], held, error) {
+	s, err := d.snapshot(id)
+	if err != nil {
+		return s, held{}, err
+	}
+	h, err := readHeld(d.s, records.SnapshotKey(id))
+	return s, h, err
+}
+
 // holderOf reads the record of an operation that holds or waits for a key.
 func holderOf(s kvtx.Snapshot, owner string, mode kvlock.Mode) (*messages.Holder, bool, error) {
 	e, err := s.Get(kvlock.OwnerKey(owner))

@@ -9,11 +9,7 @@ import (
 func (d *draft) createSnapshot() error {
 	r := *d.p.req.(*messages.CreateSnapshot)
 	d.req = &r
-	v, err := d.volume(r.Volume)
-	if err != nil {
-		return err
-	}
-	h, err := readHeld(d.s, records.VolumeKey(r.Volume))
+	v, h, err := d.heldVolume(r.Volume)
 	if err != nil {
 		return err
 	}

@@ -3,17 +3,12 @@ package admit
 import (
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
-	"github.com/scoria-storage/scoria/messages/records"
 )
 
 func (d *draft) deleteSnapshot() error {
 	r := *d.p.req.(*messages.DeleteSnapshot)
 	d.req = &r
-	s, err := d.snapshot(r.Snapshot)
-	if err != nil {
-		return err
-	}
-	h, err := readHeld(d.s, records.SnapshotKey(r.Snapshot))
+	s, h, err := d.heldSnapshot(r.Snapshot)
 	if err != nil {
 		return err
 	}

@@ -124,11 +124,7 @@ func (d *draft) source(r *messages.CreateVolume) (*source, error) {
 }
 
 func (d *draft) fromSnapshot(r *messages.CreateVolume) (*source, error) {
-	s, err := d.snapshot(r.FromSnapshot)
-	if err != nil {
-		return nil, err
-	}
-	h, err := readHeld(d.s, records.SnapshotKey(r.FromSnapshot))
+	s, h, err := d.heldSnapshot(r.FromSnapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -143,11 +139,7 @@ func (d *draft) fromSnapshot(r *messages.CreateVolume) (*source, error) {
 }
 
 func (d *draft) fromVolume(r *messages.CreateVolume) (*source, error) {
-	v, err := d.volume(r.FromVolume)
-	if err != nil {
-		return nil, err
-	}
-	h, err := readHeld(d.s, records.VolumeKey(r.FromVolume))
+	v, h, err := d.heldVolume(r.FromVolume)
 	if err != nil {
 		return nil, err
 	}

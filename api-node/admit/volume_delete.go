@@ -14,11 +14,7 @@ var deletable = map[block.VolumeStatus]bool{
 func (d *draft) deleteVolume() error {
 	r := *d.p.req.(*messages.DeleteVolume)
 	d.req = &r
-	v, err := d.volume(r.Volume)
-	if err != nil {
-		return err
-	}
-	h, err := readHeld(d.s, records.VolumeKey(r.Volume))
+	v, h, err := d.heldVolume(r.Volume)
 	if err != nil {
 		return err
 	}

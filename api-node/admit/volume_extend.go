@@ -10,11 +10,7 @@ import (
 func (d *draft) extendVolume() error {
 	r := *d.p.req.(*messages.ExtendVolume)
 	d.req = &r
-	v, err := d.volume(r.Volume)
-	if err != nil {
-		return err
-	}
-	h, err := readHeld(d.s, records.VolumeKey(r.Volume))
+	v, h, err := d.heldVolume(r.Volume)
 	if err != nil {
 		return err
 	}
