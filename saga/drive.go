@@ -269,7 +269,7 @@ func (d *drive) complete(ctx context.Context, t *try, state []byte) error {
 	if last {
 		rec.Phase, rec.Ended = Done, now.UnixMilli()
 		if err := d.def.done(t.run, state); err != nil {
-			return d.fail(ctx, t, fmt.Errorf("end: %w", err))
+			return d.fail(ctx, t, tookEffect(t.step, fmt.Errorf("end: %w", err)))
 		}
 	} else {
 		rec.At = d.sh.Steps[rec.Step].Name
@@ -277,7 +277,7 @@ func (d *drive) complete(ctx context.Context, t *try, state []byte) error {
 	heed := last && !rec.Past
 	if err := d.append(ctx, rec, t.step, d.rec.Step, t.staged, heed); err != nil {
 		if refused := (*RefusedError)(nil); errors.As(err, &refused) {
-			return d.fail(ctx, t, refused.Err)
+			return d.fail(ctx, t, tookEffect(t.step, refused.Err))
 		}
 		return d.heed(ctx, err)
 	}
@@ -287,6 +287,15 @@ func (d *drive) complete(ctx context.Context, t *try, state []byte) error {
 		d.observe(Event{Kind: RunDone, Took: now.Sub(fromMilli(rec.Started))})
 	}
 	return nil
+}
+
+// tookEffect says what it means that the completion of a step whose Do succeeded is refused: a pivot without Undo has happened, so
+// whatever the error says, the steps before it must not be undone.
+func tookEffect(step *StepShape, err error) error {
+	if step.Pivot && !step.Undo && classify(err) != left {
+		return Unknown(err)
+	}
+	return err
 }
 
 // fail journals a failed try and decides what comes next: another try, the way back, or a person.

@@ -479,6 +479,33 @@ func TestPivotWithoutUndoIsAskedBeforeACancelIsHeeded(t *testing.T) {
 	})
 }
 
+// Rule 4: a pivot that happened is not undone because its completion cannot be committed.
+func TestPivotWhoseCompletionIsRefusedIsNotUndone(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"staged write", "hook"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			p := b.pivot("b")
+			do := p.Do
+			p.Do = func(ctx context.Context, run saga.Run, s *state) error {
+				if by == "staged write" {
+					run.Stage(saga.MemoryWrite{Refuse: func() error { return saga.Permanent(errFault) }})
+				}
+				return do(ctx, run, s)
+			}
+			p.Retry.Max = 2
+			def := define(b.step("a"), p)
+			if by == "hook" {
+				def.Done = func(saga.Run, state) error { return saga.Permanent(errFault) }
+			}
+			if _, err := b.exec(def); !errors.Is(err, saga.ErrStuck) {
+				t.Errorf("refused by a %s: Exec = %v, want stuck", by, err)
+			}
+			b.wantCalls("do a", "do b", "do b")
+		})
+	}
+}
+
 // Rule 7.
 func TestEndOfContextStopsAndUndoesNothing(t *testing.T) {
 	t.Parallel()
