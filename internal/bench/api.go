@@ -26,7 +26,12 @@ var clients = []int{1, 16, 64}
 
 // API measures the control plane: the cases named, or all.
 func API(ctx context.Context, t Target, l Length, cases []string, progress func(string)) ([]Row, error) {
-	b := &apiBench{target: t, length: l, call: newCaller(t.Endpoint, 64), floors: newFloors(t.Store, l.Floor), progress: progress}
+	call, err := newCaller(t.Endpoint, 64)
+	if err != nil {
+		return nil, err
+	}
+	defer call.close()
+	b := &apiBench{target: t, length: l, call: call, floors: newFloors(t.Store, l.Floor), progress: progress}
 	parts := []part{
 		{[]string{"batch-4", "batch-64", "update-1"}, b.bare},
 		{[]string{"list-detail-1000", "get-by-id"}, b.lists},

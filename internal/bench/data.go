@@ -23,7 +23,11 @@ const (
 // Data measures create-from-snapshot of 10 GiB with 2.5 GiB written, from the request to available, against the bare
 // reflink with its fsyncs in the same directory. The directory of the file backend must be on a file system with reflink.
 func Data(ctx context.Context, t Target, dir string, l Length, progress func(string)) ([]Row, error) {
-	call := newCaller(t.Endpoint, 1)
+	call, err := newCaller(t.Endpoint, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer call.close()
 	progress("write 2.5 GiB into a volume of 10 GiB")
 	source, operation, err := call.create(ctx, fmt.Sprintf(`{"volume":{"size":%d,"name":"source"}}`, cloneGiB))
 	if err != nil {

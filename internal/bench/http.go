@@ -1,50 +1,121 @@
 package bench
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 )
 
 const project = "bench"
 
-// caller is the HTTP client of the load, with a connection for each worker.
+// answerLimit is how long an answer is waited for.
+const answerLimit = 2 * time.Minute
+
+// caller is the HTTP client of the load: each call writes its request to a connection of its own and reads the answer there, without
+// the goroutines of net/http's client, because the load shares its machine with what it measures.
 type caller struct {
-	endpoint string
-	http     *http.Client
+	host string
+	idle chan *conn
 }
 
-func newCaller(endpoint string, workers int) *caller {
-	t := &http.Transport{MaxIdleConns: workers * 2, MaxIdleConnsPerHost: workers * 2, DisableCompression: true}
-	return &caller{endpoint: endpoint, http: &http.Client{Transport: t, Timeout: 2 * time.Minute}}
+// conn is one connection that is kept open.
+type conn struct {
+	net.Conn
+	in  *bufio.Reader
+	out []byte
+}
+
+// newCaller makes a client for so many calls at the same time. The endpoint is http://HOST:PORT.
+func newCaller(endpoint string, workers int) (*caller, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" || u.Host == "" || u.Path != "" && u.Path != "/" {
+		return nil, fmt.Errorf("setting endpoint: value %q: want http://HOST:PORT", endpoint)
+	}
+	return &caller{host: u.Host, idle: make(chan *conn, 2*workers)}, nil
+}
+
+func (c *caller) conn(ctx context.Context) (*conn, error) {
+	select {
+	case k := <-c.idle:
+		return k, nil
+	default:
+	}
+	var d net.Dialer
+	n, err := d.DialContext(ctx, "tcp", c.host)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: n, in: bufio.NewReaderSize(n, 64<<10)}, nil
+}
+
+func (c *caller) give(k *conn) {
+	select {
+	case c.idle <- k:
+	default:
+		k.Close()
+	}
+}
+
+// close closes the connections that nobody uses.
+func (c *caller) close() {
+	for {
+		select {
+		case k := <-c.idle:
+			k.Close()
+		default:
+			return
+		}
+	}
 }
 
 // do sends a request and reads the whole answer.
 func (c *caller) do(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.endpoint+path, bytes.NewReader(body))
+	k, err := c.conn(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	req.Header.Set("X-Auth-Token", "admin:"+project)
-	req.Header.Set("OpenStack-API-Version", "volume 3.71")
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
+	data, resp, err := k.exchange(ctx, c.host, method, path, body)
+	if err != nil {
+		k.Close()
+		return nil, nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	c.give(k)
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return nil, nil, fmt.Errorf("%s %s: %s: %.300s", method, path, resp.Status, data)
+	}
+	return data, resp.Header, nil
+}
+
+func (k *conn) exchange(ctx context.Context, host, method, path string, body []byte) ([]byte, *http.Response, error) {
+	stop := context.AfterFunc(ctx, func() { _ = k.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := k.SetDeadline(time.Now().Add(answerLimit)); err != nil {
+		return nil, nil, err
+	}
+	b := append(k.out[:0], method...)
+	b = append(append(append(b, ' '), path...), " HTTP/1.1\r\nHost: "...)
+	b = append(b, host...)
+	b = append(b, "\r\nX-Auth-Token: admin:"+project+"\r\nOpenStack-API-Version: volume 3.71\r\nContent-Type: application/json\r\nContent-Length: "...)
+	b = strconv.AppendInt(b, int64(len(body)), 10)
+	b = append(append(b, "\r\n\r\n"...), body...)
+	k.out = b
+	if _, err := k.Write(b); err != nil {
+		return nil, nil, err
+	}
+	resp, err := http.ReadResponse(k.in, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s %s: %w", method, path, err)
-	}
-	if resp.StatusCode >= 300 {
-		return nil, nil, fmt.Errorf("%s %s: %s: %.300s", method, path, resp.Status, data)
-	}
-	return data, resp.Header, nil
+	return data, resp, err
 }
 
 // create asks for a volume and returns its ID and the operation's.
