@@ -81,25 +81,33 @@ func (c *caller) do(ctx context.Context, method, path string, body []byte) ([]by
 	if err != nil {
 		return nil, nil, err
 	}
-	data, resp, err := k.exchange(ctx, c.host, method, path, body)
+	data, head, err := k.exchange(ctx, c.host, method, path, body)
 	if err != nil {
 		k.Close()
 		return nil, nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	c.give(k)
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return nil, nil, fmt.Errorf("%s %s: %s: %.300s", method, path, resp.Status, data)
+	if head.code >= http.StatusMultipleChoices {
+		return nil, nil, fmt.Errorf("%s %s: %s: %.300s", method, path, head.status, data)
 	}
-	return data, resp.Header, nil
+	return data, head.fields, nil
 }
 
-func (k *conn) exchange(ctx context.Context, host, method, path string, body []byte) ([]byte, *http.Response, error) {
+// head is what an answer begins with.
+type head struct {
+	code   int
+	status string
+	fields http.Header
+}
+
+func (k *conn) exchange(ctx context.Context, host, method, path string, body []byte) ([]byte, head, error) {
 	stop := context.AfterFunc(ctx, func() { _ = k.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := k.SetDeadline(time.Now().Add(answerLimit)); err != nil {
-		return nil, nil, err
+		return nil, head{}, err
 	}
-	b := append(k.out[:0], method...)
+	b := k.out[:0]
+	b = append(b, method...)
 	b = append(append(append(b, ' '), path...), " HTTP/1.1\r\nHost: "...)
 	b = append(b, host...)
 	b = append(b, "\r\nX-Auth-Token: admin:"+project+"\r\nOpenStack-API-Version: volume 3.71\r\nContent-Type: application/json\r\nContent-Length: "...)
@@ -107,15 +115,15 @@ func (k *conn) exchange(ctx context.Context, host, method, path string, body []b
 	b = append(append(b, "\r\n\r\n"...), body...)
 	k.out = b
 	if _, err := k.Write(b); err != nil {
-		return nil, nil, err
+		return nil, head{}, err
 	}
 	resp, err := http.ReadResponse(k.in, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, head{}, err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	return data, resp, err
+	return data, head{resp.StatusCode, resp.Status, resp.Header}, err
 }
 
 // create asks for a volume and returns its ID and the operation's.
