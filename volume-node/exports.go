@@ -45,12 +45,12 @@ func (n *Node) restoreExports(ctx context.Context) {
 }
 
 func (n *Node) restore(ctx context.Context) error {
-	var wanted []kvtx.Entry
+	var attached []kvtx.Entry
 	err := n.deps.Store.Scan(ctx, records.AttachmentKey("*"), func(e kvtx.Entry) error {
-		wanted = append(wanted, e)
+		attached = append(attached, e)
 		return nil
 	})
-	if err != nil || len(wanted) == 0 {
+	if err != nil || len(attached) == 0 {
 		return err
 	}
 	there, err := n.export.List(ctx)
@@ -62,13 +62,13 @@ func (n *Node) restore(ctx context.Context) error {
 		has[x.Attachment] = true
 	}
 	var errs []error
-	for _, e := range wanted {
+	for _, e := range attached {
 		a, err := records.Decode[block.Attachment](e.Value)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", e.Key, err))
 			continue
 		}
-		if a.Connection == nil || a.Connection.Node != n.cfg.Name || has[string(a.ID)] {
+		if !mayUse(a, n.cfg.Name) || has[string(a.ID)] {
 			continue
 		}
 		if err := n.restoreOne(ctx, e, a); err != nil {
@@ -76,6 +76,12 @@ func (n *Node) restore(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mayUse reports whether a host may use the attachment through this node. One whose detach was given up may not: its host was
+// cut off, or was to be.
+func mayUse(a block.Attachment, node string) bool {
+	return a.Connection != nil && a.Connection.Node == node && (a.Status == block.AttachAttaching || a.Status == block.AttachAttached)
 }
 
 // restoreOne exports for one attachment. Its fence is the revision of the attachment's record: above that of the attach

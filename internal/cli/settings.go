@@ -64,6 +64,9 @@ func isSetting(flags *pflag.FlagSet, name string) bool {
 	if flags.Lookup("endpoint") == nil {
 		return name != "help"
 	}
+	if flags.Lookup("cpu-profile") != nil { // a bench loads another's node only when it is told so here and now
+		return false
+	}
 	return slices.Contains([]string{"endpoint", "project", "output", "no-wait"}, name)
 }
 
