@@ -39,7 +39,7 @@ lint: $(GOLANGCI)
 	$(GO) test -run 'TestImport' ./...
 
 race: deps build
-	$(GO) test -race -short -timeout 20m ./...
+	$(GO) test -race -short -timeout 20m $$($(GO) list ./... | grep -v /integration)
 
 vuln:
 	@.ci/vuln $(GOVULN) $(GOVULN_V)

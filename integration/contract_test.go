@@ -61,6 +61,7 @@ func TestWrongSettingsAreRefusedInWords(t *testing.T) {
 		{name: "workers", args: []string{"--workers", "x"}, want: []string{"workers", `"x"`}},
 		{name: "too few workers", args: []string{"--workers", "-1"}, want: []string{"workers", "-1", "operations"}},
 		{name: "lease without unit", args: []string{"--lease", "30"}, want: []string{"lease", "30", "unit"}},
+		{name: "attach wait", args: []string{"--attach-wait", "5ms"}, want: []string{"attach-wait", "5ms", "1s"}},
 		{name: "short lease", args: []string{"--lease", "1ms"}, want: []string{"lease", "1ms", "1s"}},
 		{name: "quota", args: []string{"--quota", "volumes=-2"}, want: []string{"quota", "volumes=-2", "-1"}},
 		{name: "quota name", args: []string{"--quota", "disks=1"}, want: []string{"quota", "disks"}},

@@ -93,6 +93,8 @@ type APINodeConfig struct {
 	// Listen and Metrics are HOST:PORT.
 	Listen, Metrics string
 	Limits          records.Limits
+	// AttachWait is how long changes of attachments wait for their operation.
+	AttachWait time.Duration
 	// Replicas of the stream, if this node makes it.
 	Replicas int
 }
@@ -100,7 +102,7 @@ type APINodeConfig struct {
 // APINode runs an API node until ctx ends.
 func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
 	cfg.fill()
-	if err := checkListen("listen", cfg.Listen); err != nil {
+	if err := checkAPI(cfg.Listen, cfg.AttachWait); err != nil {
 		return err
 	}
 	if err := checkListen("metrics", cfg.Metrics); err != nil {
@@ -112,7 +114,7 @@ func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	node, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release}, p.nc, p.store, p.locks, registry, cfg.Log)
+	node, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, AttachWait: cfg.AttachWait, Release: cfg.Release}, p.nc, p.store, p.locks, registry, cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -202,6 +204,14 @@ func (p *part) close() error {
 	err := p.store.Close()
 	p.nc.Close()
 	return err
+}
+
+// checkAPI checks the settings of an API node.
+func checkAPI(listen string, attachWait time.Duration) error {
+	if attachWait != 0 && (attachWait < time.Second || attachWait > time.Hour) {
+		return &SettingError{"attach-wait", attachWait.String(), "want a time from 1s to 1h"}
+	}
+	return checkListen("listen", listen)
 }
 
 func checkListen(name, addr string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -34,6 +35,8 @@ type UpConfig struct {
 	// Listen is HOST:PORT of HTTP, NATSListen of NATS; an empty NATSListen: NATS is for this process only.
 	Listen, NATSListen string
 	Limits             records.Limits
+	// AttachWait is how long changes of attachments wait for their operation.
+	AttachWait time.Duration
 	// Volume is the volume node; its State and its Backends may be empty.
 	Volume VolumeConfig
 	// Inside is told what runs, once it is ready, by programs that have the assembly in their own process.
@@ -66,7 +69,10 @@ func Up(ctx context.Context, cfg UpConfig) (err error) {
 	if cfg.Data == "" {
 		return &SettingError{"data", "", "want a directory that everything is kept in"}
 	}
-	for name, addr := range map[string]string{"listen": cfg.Listen, "nats-listen": cfg.NATSListen, "metrics": cfg.Volume.Metrics} {
+	if err := checkAPI(cfg.Listen, cfg.AttachWait); err != nil {
+		return err
+	}
+	for name, addr := range map[string]string{"nats-listen": cfg.NATSListen, "metrics": cfg.Volume.Metrics} {
 		if err := checkListen(name, addr); err != nil {
 			return err
 		}
@@ -118,7 +124,7 @@ func runAll(ctx context.Context, srv *embednats.Server, nodeCfg volumenode.Confi
 		return err
 	}
 	defer m.Close()
-	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, Release: cfg.Release, NotReady: readiness.get}, nc, store, locks, registry, cfg.Log)
+	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, AttachWait: cfg.AttachWait, Release: cfg.Release, NotReady: readiness.get}, nc, store, locks, registry, cfg.Log)
 	if err != nil {
 		return err
 	}

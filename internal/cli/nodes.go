@@ -111,7 +111,7 @@ func upCommand() *cobra.Command {
 	flags.StringVar(&cfg.Data, "data", "", "directory that everything is kept in")
 	flags.StringVar(&cfg.Listen, "listen", apinode.DefaultListen, "HOST:PORT of the HTTP server")
 	flags.StringVar(&cfg.NATSListen, "nats-listen", assembly.DefaultNATSListen, "HOST:PORT of the NATS server; empty: only for this process")
-	flags.Var(&quota, "quota", "limits of projects without their own; -1 is no limit")
+	apiFlags(flags, &quota, &cfg.AttachWait)
 	nodeFlags(flags, &cfg.Volume, &backends)
 	logs.register(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -146,6 +146,11 @@ Try next, in another terminal:
 `, url, cfg.NATSListen, cfg.Volume.Metrics, cfg.Data, program, endpoint, program, endpoint, program, endpoint)
 }
 
+func apiFlags(flags *pflag.FlagSet, quota *quotaFlag, attachWait *time.Duration) {
+	flags.Var(quota, "quota", "limits of projects without their own; -1 is no limit")
+	flags.DurationVar(attachWait, "attach-wait", time.Minute, "how long changes of attachments wait for their operation before they answer 503 with its ID")
+}
+
 func nodeFlags(flags *pflag.FlagSet, v *assembly.VolumeConfig, backends *backendsFlag) {
 	flags.StringVar(&v.Name, "name", "", "name of the node; default: the name of the host")
 	flags.StringVar(&v.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
@@ -172,7 +177,7 @@ func apiNodeCommand() *cobra.Command {
 	flags.StringVar(&cfg.Listen, "listen", apinode.DefaultListen, "HOST:PORT of the HTTP server")
 	flags.StringVar(&cfg.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
 	flags.IntVar(&cfg.Replicas, "replicas", 1, "copies of the stream, if this node makes it: 1, 3 or 5")
-	flags.Var(&quota, "quota", "limits of projects without their own; -1 is no limit")
+	apiFlags(flags, &quota, &cfg.AttachWait)
 	logs.register(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg.Limits = quota.limits
