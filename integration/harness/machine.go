@@ -1,0 +1,131 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// XFS makes an XFS with reflinks of the size, such as 16G, in a sparse file in memory, and mounts it. As root it must work;
+// for others the test is skipped.
+func XFS(t testing.TB, size string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("XFS is not tested: to mount it needs root")
+	}
+	if _, err := exec.LookPath("mkfs.xfs"); err != nil {
+		t.Fatal("mkfs.xfs is missing: `make deps` installs it (Debian package xfsprogs)")
+	}
+	image := filepath.Join(mount(t, "tmpfs", "tmpfs", "size=4g"), "xfs.img")
+	command(t, "truncate", "-s", size, image)
+	command(t, "mkfs.xfs", "-q", "-K", "-m", "reflink=1", image)
+	device := command(t, "losetup", "-f", "--show", image)
+	t.Cleanup(func() { command(t, "losetup", "-d", device) })
+	return mount(t, "xfs", device, "")
+}
+
+func mount(t testing.TB, kind, device, options string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "scoria-"+kind+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(device, dir, kind, 0, options); err != nil {
+		t.Fatalf("mount %s on %s: %v", device, dir, err)
+	}
+	t.Cleanup(func() {
+		// A process that was killed a moment ago may have its files open until it is reaped.
+		err := unix.Unmount(dir, 0)
+		for end := time.Now().Add(10 * time.Second); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = unix.Unmount(dir, 0) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if err = errors.Join(err, os.Remove(dir)); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+func command(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// State is the state of a process as the kernel shows it: R, S, D, T (stopped), Z; 0 if there is none.
+func State(pid int) byte {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
+	return strings.TrimSpace(rest)[0]
+}
+
+// Locks reports whether the process holds the flock of the file.
+func Locks(pid int, path string) bool {
+	fds := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(fds, e.Name())); err != nil || target != path {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, e.Name()))
+		if err == nil && strings.Contains(string(info), "FLOCK") {
+			return true
+		}
+	}
+	return false
+}
+
+// Metric sums the series of a metric, as served at url, whose labels contain all the texts.
+func Metric(t testing.TB, url, name string, labels ...string) float64 {
+	t.Helper()
+	resp, err := http.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for line := range strings.Lines(string(text)) {
+		series, value, ok := strings.Cut(strings.TrimSpace(line), "} ")
+		if !ok || !strings.HasPrefix(series, name+"{") || !containsAll(series, labels) {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+		if err != nil {
+			t.Fatalf("metric %s: %v", line, err)
+		}
+		sum += n
+	}
+	return sum
+}
+
+func containsAll(text string, parts []string) bool {
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			return false
+		}
+	}
+	return true
+}
