@@ -435,7 +435,7 @@ func (k *tenant) attach(ctx context.Context, d *disk) error {
 	if ans.Status != http.StatusOK {
 		return ans.refusal()
 	}
-	var out struct{ Attachment attachment }
+	var out struct{ Attachment attachmentShown }
 	if err := json.Unmarshal(ans.Body, &out); err != nil {
 		return err
 	}
@@ -469,8 +469,8 @@ func (k *tenant) complete(ctx context.Context, d *disk) error {
 	}
 }
 
-// attachment is what tests read of an attachment.
-type attachment struct {
+// attachmentShown is what tests read of an attachment.
+type attachmentShown struct {
 	ID   string
 	Info struct{ URI string } `json:"connection_info"`
 }

@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"regexp"
 	"syscall"
@@ -128,13 +127,6 @@ func (h *house) temporaries(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return found
-}
-
-func (h *house) operation(t *testing.T, id string) harness.Operation {
-	t.Helper()
-	var out struct{ Operation harness.Operation }
-	h.Must(t, http.StatusOK, http.MethodGet, "/scoria/v1/operations/"+id, nil, &out)
-	return out.Operation
 }
 
 // holds fails unless the volume's file has the content.

@@ -58,7 +58,7 @@ func TestTheOtherProcessEndsTheCopiesOfOneThatWasKilled(t *testing.T) {
 	})
 	victim.Kill()
 	heir := h.other(victim)
-	op := h.operation(t, clones[volume])
+	op := operation(t, h.API, clones[volume])
 	if op.Ended {
 		t.Fatalf("the copy had ended before the process was killed: %+v", op)
 	}
@@ -73,7 +73,7 @@ func TestTheOtherProcessEndsTheCopiesOfOneThatWasKilled(t *testing.T) {
 			mine++
 		}
 	}
-	if op := h.operation(t, clones[volume]); op.Epoch < 2 || op.Worker != heir.name {
+	if op := operation(t, h.API, clones[volume]); op.Epoch < 2 || op.Worker != heir.name {
 		t.Errorf("the copy that was cut off: %+v, want it ended by %s in a later epoch", op, heir.name)
 	}
 	if done := heir.runs(t, "volume.create", "done"); done != mine+taken {
@@ -145,14 +145,14 @@ func (h *house) frozen(t *testing.T, c *revertCase, caught func(op harness.Opera
 	t.Helper()
 	for try := range 20 {
 		id = h.begin(t, "/volumes/"+c.volume+"/action", M{"revert": M{"snapshot_id": c.snapshot}})
-		for op := h.operation(t, id); !op.Ended; op = h.operation(t, id) {
+		for op := operation(t, h.API, id); !op.Ended; op = operation(t, h.API, id) {
 			victim = h.named(op.Worker)
 			if victim == nil || op.Step != "revert" || !caught(op, victim) {
 				continue
 			}
 			victim.freeze(t)
 			// What is in the middle of it now stays so.
-			if op := h.operation(t, id); !op.Ended && op.Epoch == 1 && caught(op, victim) {
+			if op := operation(t, h.API, id); !op.Ended && op.Epoch == 1 && caught(op, victim) {
 				return id, victim, h.other(victim)
 			}
 			victim.thaw(t)
@@ -285,7 +285,7 @@ func TestAProcessThatSleptInACallLetsGoWhenItGoesOn(t *testing.T) {
 func (h *house) waits(t *testing.T, id string, c *revertCase, victim, heir *worker) {
 	t.Helper()
 	harness.Eventually(t, time.Minute, "the other process takes the operation over", func() bool {
-		op := h.operation(t, id)
+		op := operation(t, h.API, id)
 		return op.Epoch > 1 && op.Worker == heir.name
 	})
 	want := []string{`msg="waiting for a file lock"`, "lock=" + c.volume, "operation=" + id, fmt.Sprintf("holder_pid=%d", victim.PID())}
@@ -300,7 +300,7 @@ func (h *house) waits(t *testing.T, id string, c *revertCase, victim, heir *work
 	if harness.State(victim.PID()) != 'T' || !harness.Locks(victim.PID(), h.lock(c.volume)) {
 		t.Fatalf("the stopped process does not hold the lock while the other one waits")
 	}
-	if op := h.operation(t, id); op.Ended {
+	if op := operation(t, h.API, id); op.Ended {
 		t.Fatalf("the operation ended while the lock was held: %+v", op)
 	}
 }

@@ -21,7 +21,11 @@ const BlockBytes = 4096
 type Content map[int64]uint64
 
 // Clone returns a copy.
-func (c Content) Clone() Content { return maps.Clone(c) }
+func (c Content) Clone() Content {
+	out := make(Content, len(c))
+	maps.Copy(out, c)
+	return out
+}
 
 // Differs says where the two differ; "" if they do not.
 func (c Content) Differs(have Content) string {

@@ -26,23 +26,20 @@ func XFS(t testing.TB, size string) string {
 	if _, err := exec.LookPath("mkfs.xfs"); err != nil {
 		t.Fatal("mkfs.xfs is missing: `make deps` installs it (Debian package xfsprogs)")
 	}
-	image := filepath.Join(mount(t, "tmpfs", "tmpfs", "size=4g"), "xfs.img")
+	memory := mount(t, "tmpfs", "size=4g", "tmpfs")
+	image := filepath.Join(memory, "xfs.img")
 	command(t, "truncate", "-s", size, image)
 	command(t, "mkfs.xfs", "-q", "-K", "-m", "reflink=1", image)
-	device := command(t, "losetup", "-f", "--show", image)
-	t.Cleanup(func() { command(t, "losetup", "-d", device) })
-	return mount(t, "xfs", device, "")
+	return mount(t, "xfs", "loop", image) // the loop device goes with the mount
 }
 
-func mount(t testing.TB, kind, device, options string) string {
+func mount(t testing.TB, kind, options, source string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "scoria-"+kind+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount(device, dir, kind, 0, options); err != nil {
-		t.Fatalf("mount %s on %s: %v", device, dir, err)
-	}
+	command(t, "mount", "-t", kind, "-o", options, source, dir)
 	t.Cleanup(func() {
 		// A process that was killed a moment ago may have its files open until it is reaped.
 		err := unix.Unmount(dir, 0)
