@@ -88,7 +88,7 @@ type plan struct{ operations, kills, clients int }
 // The process is killed at random moments while clients work: nothing that was accepted is lost, done twice or left half done.
 func TestKillsLoseNothing(t *testing.T) {
 	t.Parallel()
-	p := plan{operations: 300, kills: 12, clients: 6}
+	p := plan{operations: 400, kills: 20, clients: 6}
 	if testing.Short() {
 		p = plan{operations: 60, kills: 3, clients: 4}
 	}
@@ -281,7 +281,7 @@ func (c *campaign) account(t *testing.T, p plan) {
 	t.Logf("%d kills met %d requests: %d were or became operations, %d of these were taken over again; of the answers that were lost %d said accepted, %d had not arrived; "+
 		"%d requests were repeated after their answer; %d temporary files were left by the kills; the slowest answer took %v",
 		p.kills, len(c.hit), accepted, again, c.acceptedInTheDark, c.neverArrived, c.repeated, c.temporaries, c.slowest.Round(time.Millisecond))
-	if len(c.hit) < p.kills || again < p.kills/2 {
+	if len(c.hit) < p.kills || again < p.kills/4 {
 		t.Errorf("the kills met %d requests, %d of which were taken over again: want more of them", len(c.hit), again)
 	}
 	if c.slowest > slowestAnswer {
