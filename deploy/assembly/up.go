@@ -1,6 +1,7 @@
 package assembly
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func Up(ctx context.Context, cfg UpConfig) (err error) {
 		return err
 	}
 	defer srv.Shutdown()
-	return runAll(ctx, srv, nodeCfg, &cfg)
+	return runAll(ctx, srv, d, nodeCfg, &cfg)
 }
 
 func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*embednats.Server, error) {
@@ -106,7 +107,7 @@ func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*em
 }
 
 // runAll runs both nodes on one connection and one store: their commits are made together.
-func runAll(ctx context.Context, srv *embednats.Server, nodeCfg volumenode.Config, cfg *UpConfig) (err error) {
+func runAll(ctx context.Context, srv *embednats.Server, d *dataDir, nodeCfg volumenode.Config, cfg *UpConfig) (err error) {
 	nc, err := srv.Connect(natsOptions("scoria up", cfg.Log)...)
 	if err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
@@ -118,13 +119,14 @@ func runAll(ctx context.Context, srv *embednats.Server, nodeCfg volumenode.Confi
 		return diskError(err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	readiness := newReadiness("the nodes are starting")
-	m, err := serveMetrics(cfg.Volume.Metrics, registry, readiness.get)
+	readiness, disk := newReadiness("the nodes are starting"), newReadiness("")
+	notReady := func() error { return cmp.Or(readiness.get(), disk.get()) }
+	m, err := serveMetrics(cfg.Volume.Metrics, registry, notReady)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, AttachWait: cfg.AttachWait, Release: cfg.Release, NotReady: readiness.get}, nc, store, locks, registry, cfg.Log)
+	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, AttachWait: cfg.AttachWait, Release: cfg.Release, NotReady: notReady}, nc, store, locks, registry, cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -143,9 +145,11 @@ func runAll(ctx context.Context, srv *embednats.Server, nodeCfg volumenode.Confi
 	})
 	defer stop()
 	var parts sync.WaitGroup
-	var errs [2]error
+	var errs [3]error
 	parts.Go(func() { errs[0] = api.Run(ctx); cancel() })
 	parts.Go(func() { errs[1] = volume.Run(ctx); cancel() })
+	parts.Go(func() { errs[2] = srv.Watch(ctx); cancel() })
+	parts.Go(func() { watchDisk(ctx, d.path, disk, cfg.Log) })
 	parts.Wait()
 	return errors.Join(errs[:]...)
 }

@@ -140,6 +140,29 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s.srv)}, opts...)...)
 }
 
+// ErrStopped: the server has stopped JetStream by itself.
+var ErrStopped = errors.New("the embedded NATS server has stopped JetStream, which it does when it cannot write to its directory")
+
+// Watch returns ErrStopped once the server has stopped JetStream: it does so for good when a write fails, as on a full disk, and only
+// a new start helps. It returns nil when ctx ends.
+func (s *Server) Watch(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if !s.srv.JetStreamEnabled() && s.srv.Running() {
+				return ErrStopped
+			}
+		}
+	}
+}
+
+// watchEvery is how often Watch looks.
+const watchEvery = 500 * time.Millisecond
+
 // Shutdown ends the server and waits until its files are closed.
 func (s *Server) Shutdown() {
 	s.srv.Shutdown()
