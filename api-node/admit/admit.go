@@ -111,6 +111,9 @@ type Submission struct {
 	Request    messages.Request
 }
 
+// commitLimit bounds the wait for a commit, so that a caller hears of a stream that takes none, as on a full disk.
+const commitLimit = 30 * time.Second
+
 // Accepted is an operation that will run.
 type Accepted struct {
 	Operation block.OperationID
@@ -129,6 +132,8 @@ func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error)
 		return Accepted{}, err
 	}
 	var d *draft
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
 	res, err := a.store.Update(ctx, p.keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		d = &draft{a: a, p: p, s: s, tx: tx}
 		return d.admit()
