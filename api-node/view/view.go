@@ -94,8 +94,9 @@ func New(store *kvtx.Store, log *slog.Logger, opts ...Option) *View {
 	return v
 }
 
-// filters are the keys that the view is fed with. Locks are left out.
-var filters = []string{"op.*", "volume.*", "snapshot.*", "attachment.*", "quota.>", "pool.*", "backend.*", "node.*", receipts + "*"}
+// The view is fed with all keys and passes over those that it has no table for, such as locks. A consumer with several filters costs the
+// server 100 µs a message while it catches up (nats-server 2.15.2, LoadNextMsgMulti), one with a single filter some µs.
+var filters []string
 
 // Run feeds the view until ctx ends, and returns nil then. It is called once. Any other end is an error of the stream
 // that waiting does not heal, such as kvtx.ErrStreamReplaced.
