@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/scoria-storage/scoria/messages/block"
@@ -24,6 +25,15 @@ const (
 	// QueueGroup shares the messages among API nodes.
 	QueueGroup = "scoria-api"
 )
+
+// inboxes are the prefixes of subjects that an answer may go to.
+var inboxes = []string{"_INBOX.", "_INBOX_"}
+
+// Inbox reports whether a node may answer on the subject: an inbox, _INBOX.… or one of a user's own, _INBOX_<user>.…. A node may publish what its
+// client may not, such as records of the bucket, so a reply subject is never taken on trust.
+func Inbox(subject string) bool {
+	return slices.ContainsFunc(inboxes, func(prefix string) bool { return strings.HasPrefix(subject, prefix) })
+}
 
 // SubmitSubject is where a program sends the request of an operation: request and reply, Envelope and Reply.
 func SubmitSubject(project string, kind block.Kind) string {

@@ -30,6 +30,9 @@ func (n *Node) answer(ctx context.Context) (stop func(), err error) {
 			case <-ctx.Done():
 				return
 			case m := <-questions:
+				if !messages.Inbox(m.Reply) {
+					continue // an answer elsewhere would write what the asker may not
+				}
 				if err := m.Respond(messages.Encode(n.list(ctx, m.Data))); err != nil {
 					n.log.WarnContext(ctx, "question not answered", "subject", m.Subject, "error", err)
 				}

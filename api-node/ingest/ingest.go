@@ -4,6 +4,7 @@
 //
 // Invariants:
 //   - A message takes the same way as an HTTP request: one admission, the same checks and the same errors.
+//   - Answers go to inboxes alone, whatever reply subject a message names.
 //   - Each message gets one reply; a message that cannot be read gets one that says why, and changes nothing.
 //   - A message older than half of the idempotency window is refused: its operation may have been forgotten, and it
 //     would run twice.
@@ -112,8 +113,11 @@ func (i *Ingest) serve(ctx context.Context, nc *nats.Conn, subject string, answe
 
 // take works on a message in a goroutine of its own, so that those that wait for the same commit wait together.
 func (i *Ingest) take(ctx context.Context, msg *nats.Msg, answer answerer) {
-	if msg.Reply == "" {
-		return // nobody would learn the outcome
+	if !messages.Inbox(msg.Reply) { // nobody, or somebody who would have this node write where it may not itself
+		if msg.Reply != "" {
+			i.log.Warn("message dropped: its reply subject is no inbox", "subject", msg.Subject)
+		}
+		return
 	}
 	select {
 	case i.slots <- struct{}{}:

@@ -16,7 +16,8 @@ const fullBytes = 1 << 20
 const watchEvery = 500 * time.Millisecond
 
 // watchDisk says when the disk of the directory is full, in the log and as the reason why the process is not ready, until ctx ends. Nothing
-// is lost meanwhile: commits are refused by the server and made again until their callers give up, and go on when there is room.
+// that was acknowledged is lost meanwhile: commits are refused by the server and made again until their callers give up. Where the server
+// met the full disk while it wrote the stream itself, it keeps that error and only a new start helps (nats-server 2.15.2).
 func watchDisk(ctx context.Context, dir string, full *readiness, log *slog.Logger) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -33,7 +34,7 @@ func watchDisk(ctx context.Context, dir string, full *readiness, log *slog.Logge
 		free, was := fs.Bavail*uint64(fs.Bsize), full.get()
 		switch {
 		case free < fullBytes && was == nil:
-			full.set(fmt.Sprintf("the disk of %s is full (%d KiB free): make room; nothing that was acknowledged is lost, and requests go on by themselves", dir, free>>10))
+			full.set(fmt.Sprintf("the disk of %s is full (%d KiB free): make room, then start again; nothing that was acknowledged is lost", dir, free>>10))
 			log.ErrorContext(ctx, "storage is full", "error", full.get())
 		case free >= fullBytes && was != nil:
 			full.set("")
