@@ -58,10 +58,10 @@ type member struct {
 	absent  []string
 	start   uint64 // Of the store's clock, when the call began.
 	known   map[string]known
-	reads   []string // What the function read in its last run.
-	refused uint64   // Of the store's clock: when a group with it was last refused.
-	ran     uint64   // Of the store's clock: when its function was last run.
-	alone   int      // How often it lost although nothing had moved: it goes alone.
+	reads   []Entry // What the function read in its last run.
+	refused uint64  // Of the store's clock: when a group with it was last refused.
+	ran     uint64  // Of the store's clock: when its function was last run.
+	alone   int     // How often it lost although nothing had moved: it goes alone.
 
 	outcome chan outcome
 

@@ -158,7 +158,8 @@ func (c *committer) place(g *group, m *member, snap *snapshot, o *outcome) error
 			*o = outcome{fetch: snap.missing}
 			return errDone
 		}
-		if o.err == nil {
+		if o.err == nil && !m.tx.empty() {
+			snap.checkAbsent()
 			if o.err = m.tx.validate(c.store); o.err != nil {
 				return errDone
 			}
@@ -213,8 +214,8 @@ func (c *committer) touchesHot(m *member) string {
 // touched are the keys that the member read, writes or checks.
 func (m *member) touched() func(func(string) bool) {
 	return func(yield func(string) bool) {
-		for _, key := range m.reads {
-			if !yield(key) {
+		for i := range m.reads {
+			if !yield(m.reads[i].Key) {
 				return
 			}
 		}

@@ -36,6 +36,10 @@ func AssumeAbsent(keys ...string) UpdateOption {
 // staging and setting variables of its caller anew in each run; it must not wait for anything, and not call the Store. It never runs once
 // Update has returned. The keys are read in advance, in parallel; another key that fn reads costs a run and a read.
 //
+// Within a run a key reads the same every time. What fn reads may be out of date; what it writes or checks with [Tx.Check] is sure when
+// the commit is made, and so is what it found absent, which is checked without being asked for. An entry that is there and that fn neither
+// writes nor checks is a hint.
+//
 // An error of fn refuses: nothing is written, and Update returns that error as it is. A function that stages nothing writes nothing.
 // Update tries again on conflicts until ctx ends; a [*ConflictError] is returned only if fn itself stages a revision that is not the
 // snapshot's. [ErrInDoubt] says that ctx ended after the commit was sent and before it was decided.
@@ -113,7 +117,7 @@ type snapshot struct {
 	missing []string // Keys that it read and that are not known.
 	stale   []string // Keys whose entry may have been out of date when the call began.
 	pending []string // Keys whose entry another member has staged.
-	reads   []string
+	reads   []Entry  // What the function was given: it reads the same again.
 }
 
 func (s *snapshot) Get(key string) (Entry, error) {
@@ -126,11 +130,12 @@ func (s *snapshot) Get(key string) (Entry, error) {
 	if w := s.tx.written(key); w != nil {
 		return Entry{Key: key, Value: w.value, Exists: !w.del, TTL: w.ttl, Revision: w.expect}, nil
 	}
-	if !slices.Contains(s.reads, key) {
-		s.reads = append(s.reads, key)
+	if i := slices.IndexFunc(s.reads, func(e Entry) bool { return e.Key == key }); i >= 0 {
+		return s.reads[i], nil
 	}
 	if slot := s.group.slot(key); slot != nil {
 		s.pending = append(s.pending, key)
+		s.reads = append(s.reads, slot.entry)
 		return slot.entry, nil
 	}
 	k, ok := s.group.store.lookup(s.m, key)
@@ -145,7 +150,17 @@ func (s *snapshot) Get(key string) (Entry, error) {
 	if k.asked < s.m.start {
 		s.stale = append(s.stale, key)
 	}
+	s.reads = append(s.reads, k.Entry)
 	return k.Entry, nil
+}
+
+// checkAbsent makes the commit depend on what the function found absent and does not write.
+func (s *snapshot) checkAbsent() {
+	for i := range s.reads {
+		if e := &s.reads[i]; !e.Exists && s.tx.written(e.Key) == nil {
+			s.tx.Check(e.Key, e.Revision)
+		}
+	}
 }
 
 // lookup is the newest that is known of a key, unless that is too old to decide on.
