@@ -16,7 +16,8 @@ import (
 type Event struct {
 	// Entry is a key's new state: Exists is false if it was deleted, or if its time to live has passed. It is zero if CaughtUp.
 	Entry Entry
-	// CaughtUp is reported once, when the entries that were there at the beginning have all been reported.
+	// CaughtUp is reported once, when nothing was left to report: each key that was there at the beginning has been reported as it is
+	// now, or was a moment ago. With more writes than fn can take it is not reached.
 	CaughtUp bool
 	// Sequence: what was written to watched keys up to this stream sequence has been reported. It rises from event to event, except that the
 	// expiry of a key, which is no message in the stream, has the sequence of the event before it.
@@ -89,7 +90,7 @@ type watch struct {
 
 	last       Revision // The last one that was reported.
 	target     Revision // The stream's last sequence before the first consumer was made.
-	drained    bool     // The consumer has nothing more to report for now.
+	drained    bool     // The consumer had nothing more to report when the last message was delivered.
 	caughtUp   bool
 	seen       Revision // The sequence of the event that said so.
 	replicated bool
@@ -140,7 +141,7 @@ func (w *watch) follow(ctx context.Context) error {
 		return err
 	}
 	for next := uint64(1); ; next++ {
-		msg, err := w.next(ctx, messages)
+		msg, err := w.next(ctx, consumer, messages)
 		if err != nil {
 			return err
 		}
@@ -158,16 +159,16 @@ func (w *watch) follow(ctx context.Context) error {
 }
 
 // next waits for a message, and does meanwhile what comes due.
-func (w *watch) next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+func (w *watch) next(ctx context.Context, consumer jetstream.Consumer, messages jetstream.MessagesContext) (jetstream.Msg, error) {
 	for {
 		if err := w.expire(ctx); err != nil {
 			return nil, err
 		}
 		due, ok := w.expiries.next()
-		if !w.caughtUp && w.drained {
+		if !w.caughtUp {
 			due, ok = time.Now().Add(catchUpAgain), true
 		}
-		if !ok || !w.caughtUp && !w.drained {
+		if !ok {
 			return messages.Next(jetstream.NextContext(ctx))
 		}
 		dctx, cancel := context.WithDeadline(ctx, due)
@@ -175,6 +176,14 @@ func (w *watch) next(ctx context.Context, messages jetstream.MessagesContext) (j
 		cancel()
 		if err == nil || ctx.Err() != nil || dctx.Err() == nil {
 			return msg, err
+		}
+		if !w.caughtUp && !w.drained {
+			// What was pending may have been replaced or deleted, and then replaced by nothing.
+			info, err := consumer.Info(ctx)
+			if err != nil {
+				return nil, err
+			}
+			w.drained = info.NumPending == 0 && info.Delivered.Stream <= uint64(w.last)
 		}
 		if err := w.reached(ctx); err != nil {
 			return nil, err
@@ -194,9 +203,10 @@ func (w *watch) report(ctx context.Context, msg jetstream.Msg, meta *jetstream.M
 	return w.reached(ctx)
 }
 
-// reached reports that the watch has caught up, if it has: everything up to the target was reported.
+// reached reports that the watch has caught up, if it has. To have come to the sequence at which the stream ended at the beginning is not
+// enough: a key that was written since then left its place before that sequence for one behind it, and may not have been reported.
 func (w *watch) reached(ctx context.Context) error {
-	if w.caughtUp || !w.drained && w.last < w.target {
+	if w.caughtUp || !w.drained {
 		return nil
 	}
 	if w.last < w.target && w.replicated {
