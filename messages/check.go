@@ -1,6 +1,8 @@
 package messages
 
 import (
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/scoria-storage/scoria/messages/block"
@@ -19,6 +21,18 @@ func checkText(field, s string) error {
 	}
 	if !utf8.ValidString(s) {
 		return fieldError(field, "it is not valid UTF-8")
+	}
+	return nil
+}
+
+// CheckPrintable refuses what must not stand in a record that people read: more than 255 characters, bytes that are not UTF-8, and
+// control characters. The error is an *Error that names the field.
+func CheckPrintable(field, s string) error {
+	if err := checkText(field, s); err != nil {
+		return err
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) }); i >= 0 {
+		return fieldError(field, "%q holds a character that cannot be printed", clip(s))
 	}
 	return nil
 }

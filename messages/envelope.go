@@ -17,8 +17,9 @@ type Envelope struct {
 	V int `msgpack:"v"`
 	// Operation is chosen by the client, a UUID, or empty. A repeated ID returns the same operation.
 	Operation block.OperationID `msgpack:"operation,omitempty"`
-	User      string            `msgpack:"user,omitempty"`
-	RequestID string            `msgpack:"request_id,omitempty"`
+	// User and RequestID are kept with the operation: see CheckPrintable.
+	User      string `msgpack:"user,omitempty"`
+	RequestID string `msgpack:"request_id,omitempty"`
 	// OnConflict is refuse (or empty) or queue.
 	OnConflict string `msgpack:"on_conflict,omitempty"`
 	// Sent is when the client made the message; one older than half of the idempotency window is refused. Zero: not checked.
@@ -27,6 +28,18 @@ type Envelope struct {
 	RequestVersion int `msgpack:"request_version,omitempty"`
 	// Request holds the fields of the request as a map.
 	Request msgpack.RawMessage `msgpack:"request"`
+}
+
+// Validate checks what stands around the request. When it was sent, and what to do on a conflict, are for who takes it to judge. The error is an
+// *Error that names the field.
+func (e *Envelope) Validate() error {
+	if e.V != EnvelopeVersion {
+		return Errorf(CodeUnsupported, "the envelope has version %d, this node reads version %d", e.V, EnvelopeVersion)
+	}
+	if e.Operation != "" && !block.IsUUID(string(e.Operation)) {
+		return &Error{Code: CodeInvalid, Field: "operation", Message: "the operation ID is not a UUID in lower-case canonical form"}
+	}
+	return first(CheckPrintable("user", e.User), CheckPrintable("request_id", e.RequestID))
 }
 
 // Query asks how an operation stands.
@@ -54,7 +67,7 @@ type Operation struct {
 	Project  string            `msgpack:"project" json:"project"`
 	User     string            `msgpack:"user,omitempty" json:"user,omitempty"`
 	Resource string            `msgpack:"resource" json:"resource"`
-	// Phase: queued, granted, running, undoing, done, undone, stuck, void.
+	// Phase is one of Phases.
 	Phase string `msgpack:"phase" json:"phase"`
 	Ended bool   `msgpack:"ended" json:"ended"`
 	// Step is the step that runs or that failed.
@@ -74,6 +87,15 @@ type Operation struct {
 	Submitted     time.Time `msgpack:"submitted" json:"submitted"`
 	EndedAt       time.Time `msgpack:"ended_at,omitempty" json:"ended_at,omitzero"`
 	Claims        []Claim   `msgpack:"claims,omitempty" json:"claims,omitempty"`
+}
+
+// Phases are the names of all phases, in the order in which an operation may go through them.
+func Phases() []string {
+	var names []string
+	for p := kvlock.Queued; p <= kvlock.Void; p++ {
+		names = append(names, p.String())
+	}
+	return names
 }
 
 // Stuck reports whether the operation waits for a person.

@@ -186,6 +186,30 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 }
 
+func TestWhatStandsAroundARequestCanBePrinted(t *testing.T) {
+	t.Parallel()
+	for s, ok := range map[string]bool{
+		"": true, "ann": true, "Ann Müller 山田\u3000太郎 👩": true, strings.Repeat("é", 255): true,
+		strings.Repeat("é", 256): false, "\xff": false, "a\x00b": false, "a\nb": false, "a\tb": false, "\x1b[31m": false, "\x7f": false,
+		"\u0085": false, "\u009b31m": false, "\u202eevil": false, "\u2028": false, "\u200b": false,
+	} {
+		for field, env := range map[string]Envelope{"user": {V: EnvelopeVersion, User: s}, "request_id": {V: EnvelopeVersion, RequestID: s}} {
+			err := env.Validate()
+			var e *Error
+			if ok != (err == nil) || err != nil && (!errors.As(err, &e) || e.Field != field || e.Code != CodeInvalid) {
+				t.Errorf("%s %.20q: %v, want it taken: %t", field, s, err, ok)
+			}
+		}
+	}
+}
+
+func TestPhasesAreThoseOfOperations(t *testing.T) {
+	t.Parallel()
+	if got, want := strings.Join(Phases(), " "), "queued granted running undoing done undone stuck void"; got != want {
+		t.Errorf("phases are %q, want %q", got, want)
+	}
+}
+
 func TestSubjectsAreReadBack(t *testing.T) {
 	t.Parallel()
 	for _, kind := range block.Kinds() {

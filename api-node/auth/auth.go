@@ -6,7 +6,7 @@
 // Invariants:
 //   - An Identity's project is a token of keys and subjects (block.CheckToken), so that no caller can name another record
 //     or subject by the project.
-//   - An Identity's user is at most 255 characters of valid UTF-8.
+//   - An Identity's user is at most 255 characters of valid UTF-8, all of which can be printed.
 //
 // It does not decide what an Identity may do with a resource: that is api-node/rest for reading and api-node/admit for
 // writing.
@@ -16,8 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"unicode/utf8"
 
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
@@ -46,16 +46,13 @@ type Authenticator interface {
 	Challenge(w http.ResponseWriter, r *http.Request)
 }
 
-// maxUser is the length of the longest user name, in characters.
-const maxUser = 255
-
 // check refuses identities that cannot be used in records and keys.
 func (id Identity) check() error {
 	if err := block.CheckToken(id.Project); err != nil {
 		return fmt.Errorf("%w: project: %w", ErrBadToken, err)
 	}
-	if !utf8.ValidString(id.User) || utf8.RuneCountInString(id.User) > maxUser {
-		return fmt.Errorf("%w: the user's name is not valid UTF-8 of at most %d characters", ErrBadToken, maxUser)
+	if err := messages.CheckPrintable("user", id.User); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadToken, err)
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ func TestNoAuthReadsUserAndProjectFromTheToken(t *testing.T) {
 		{"alice:" + strings.Repeat("x", 65), "", "", ErrBadToken},
 		{strings.Repeat("x", 256) + ":p", "", "", ErrBadToken},
 		{"\xff:p", "", "", ErrBadToken},
+		{"\u009b2J:p", "", "", ErrBadToken},
+		{"\u202enimda:p", "", "", ErrBadToken},
+		{"José 山田:p", "José 山田", "p", nil},
 		{":", "", "", ErrBadToken},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/v3/p1/volumes", nil)

@@ -170,7 +170,10 @@ func (i *Ingest) submission(msg *nats.Msg) (admit.Submission, error) {
 	if err := messages.Decode(msg.Data, &env); err != nil {
 		return admit.Submission{}, err
 	}
-	if err := i.checkEnvelope(&env); err != nil {
+	if err := env.Validate(); err != nil {
+		return admit.Submission{}, err
+	}
+	if err := i.checkSent(env.Sent); err != nil {
 		return admit.Submission{}, err
 	}
 	req, err := messages.DecodeRequest(kind, max(env.RequestVersion, 1), env.Request)
@@ -183,23 +186,21 @@ func (i *Ingest) submission(msg *nats.Msg) (admit.Submission, error) {
 	}, nil
 }
 
-func (i *Ingest) checkEnvelope(env *messages.Envelope) error {
-	if env.V != messages.EnvelopeVersion {
-		return messages.Errorf(messages.CodeUnsupported, "the envelope has version %d, this node reads version %d", env.V, messages.EnvelopeVersion)
+// checkSent refuses a message that is too old to be known still if it was seen before, and one from the future. The time itself is named, because
+// one that is centuries away has no duration.
+func (i *Ingest) checkSent(sent time.Time) error {
+	refuse := func(why string, args ...any) error {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "sent",
+			Message: "the message says that it was sent at " + sent.UTC().Format(time.RFC3339) + ": " + fmt.Sprintf(why, args...)}
 	}
-	if env.Operation != "" && !block.IsUUID(string(env.Operation)) {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "operation", Message: "the operation ID is not a UUID in lower-case canonical form"}
-	}
-	if env.Sent.IsZero() {
+	now, limit := time.Now(), i.cfg.Window/2
+	switch {
+	case sent.IsZero():
 		return nil
-	}
-	age := time.Since(env.Sent)
-	if limit := i.cfg.Window / 2; age > limit {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "sent", Message: "the message is " + age.Round(time.Second).String() +
-			" old; one older than " + limit.String() + " is refused, because its operation may have run and been forgotten"}
-	}
-	if age < -maxClockLead {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "sent", Message: "the message was sent in the future: the clock of the client is ahead by " + (-age).Round(time.Second).String()}
+	case sent.Before(now.Add(-limit)):
+		return refuse("one older than %s is refused, because its operation may have run and been forgotten; here it is %s", limit, now.UTC().Format(time.RFC3339))
+	case sent.After(now.Add(maxClockLead)):
+		return refuse("that is in the future; here it is %s: set the client's clock", now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/scoria-storage/scoria/messages"
 )
 
 // ids are the IDs of a list of volumes in the order of the list.
@@ -203,7 +205,8 @@ func TestOthersThanAdminsSeeTheirProjectOnly(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *Config) { c.Auth = plainUsers{} })
 	mine := s.newVolume(nil)
-	theirs := s.send(request{line: "POST /v3/volumes", token: "bob:p2", body: map[string]any{"volume": map[string]any{"size": 1}}}).want(202).in("volume")["id"].(string)
+	made := s.send(request{line: "POST /v3/volumes", token: "bob:p2", body: map[string]any{"volume": map[string]any{"size": 1}}}).want(202)
+	theirs, operation := made.in("volume")["id"].(string), string(made.operation())
 	for _, path := range []string{"volumes", "volumes?all_tenants=1", "volumes/detail?all_tenants=1", "volumes/detail?project_id=p2"} {
 		if got := s.send(request{line: "GET " + path, mv: "3.30"}).want(200).ids("volumes"); !slices.Equal(got, []string{mine}) {
 			t.Errorf("%s: %v, want mine", path, got)
@@ -224,6 +227,8 @@ func TestOthersThanAdminsSeeTheirProjectOnly(t *testing.T) {
 	if got := s.get("/scoria/v1/operations?project=p2").status; got != 403 {
 		t.Errorf("operations of another project: %d, want 403", got)
 	}
+	s.get("/scoria/v1/operations?project=").own(400, messages.CodeInvalid, "project")
+	s.get("/scoria/v1/operations?marker="+operation).own(404, messages.CodeNotFound, operation)
 	if locks := s.get("/scoria/v1/locks").want(200).list("locks"); len(locks) != 0 {
 		t.Errorf("locks of another project: %v", locks)
 	}

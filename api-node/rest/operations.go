@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/scoria-storage/scoria/api-node/admit"
@@ -101,7 +102,9 @@ func (c *call) operationFilter() (operationFilter, error) {
 		v, _ := last(values, name)
 		switch name {
 		case "project":
-			f.project = v
+			if f.project = v; block.CheckToken(v) != nil {
+				return f, badRequest("project: %s is no ID of a project; all_projects=true lists those of all", pyRepr(clip(v)))
+			}
 		case "all_projects":
 			all, err := boolParam(name, v)
 			if err != nil {
@@ -120,6 +123,9 @@ func (c *call) operationFilter() (operationFilter, error) {
 			}
 		case "phase":
 			f.phase = v
+			if v != "" && !slices.Contains(messages.Phases(), v) {
+				return f, badRequest("phase: %s is not one of %v", pyRepr(clip(v)), messages.Phases())
+			}
 		case "resource":
 			f.resource = v
 		case "marker":
@@ -156,7 +162,7 @@ func (c *call) listOperations() error {
 	}
 	var marker *view.Operation
 	if f.marker != "" {
-		if marker, err = c.reader().Lookup(c.r.Context(), block.OperationID(f.marker)); err != nil {
+		if marker, err = c.reader().Lookup(c.r.Context(), block.OperationID(f.marker)); err != nil || !c.mine(marker.Project) {
 			return notFound("Operation %s could not be found.", clip(f.marker))
 		}
 	}

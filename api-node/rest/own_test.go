@@ -73,6 +73,8 @@ func TestOperationsAreListedAndShown(t *testing.T) {
 	s.get("/scoria/v1/operations/"+missing).own(404, messages.CodeNotFound, missing)
 	s.get("/scoria/v1/operations/x.y").own(404, messages.CodeNotFound, "x.y")
 	s.get("/scoria/v1/operations?kind=x").own(400, messages.CodeInvalid, "kind")
+	s.get("/scoria/v1/operations?phase=foo").own(400, messages.CodeInvalid, "phase: 'foo' is not one of [queued granted running")
+	s.get("/scoria/v1/operations?project=").own(400, messages.CodeInvalid, "project")
 	s.get("/scoria/v1/operations?limit=0").own(400, messages.CodeInvalid, "limit")
 	s.get("/scoria/v1/operations?colour=x").own(400, messages.CodeInvalid, "colour")
 	s.get("/scoria/v1/nothing").own(404, messages.CodeNotFound, "")

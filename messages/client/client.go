@@ -47,7 +47,8 @@ type Option func(*Client)
 // WithUser says for whom operations are submitted.
 func WithUser(user string) Option { return func(c *Client) { c.user = user } }
 
-// New makes a client on the connection, which stays the caller's. Errors: the project is not a token.
+// New makes a client on the connection, which stays the caller's. Errors: the project is not a token; the user is refused by
+// messages.CheckPrintable.
 func New(nc *nats.Conn, project string, opts ...Option) (*Client, error) {
 	if err := block.CheckToken(project); err != nil {
 		return nil, fmt.Errorf("project: %w", err)
@@ -55,6 +56,9 @@ func New(nc *nats.Conn, project string, opts ...Option) (*Client, error) {
 	c := &Client{nc: nc, project: project, try: tryTimeout, look: lookInterval}
 	for _, opt := range opts {
 		opt(c)
+	}
+	if err := messages.CheckPrintable("user", c.user); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
