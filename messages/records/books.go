@@ -88,6 +88,16 @@ type Backend struct {
 	Reflink   bool   `msgpack:"reflink"`
 	KeepsData bool   `msgpack:"keeps_data"`
 	Zone      string `msgpack:"zone,omitempty"`
+	// Identity is that of the storage behind the backend, from its first registration on; empty: it has none, or was
+	// registered by a release that did not record it.
+	Identity string `msgpack:"identity,omitempty"`
+}
+
+// Storage says of which backend a storage is. It is made in the commit that records the identity in the backend, and
+// keeps one storage from standing under two names.
+type Storage struct {
+	Identity string `msgpack:"identity"`
+	Backend  string `msgpack:"backend"`
 }
 
 // Node is a volume node: a name with an ID that its state directory keeps.

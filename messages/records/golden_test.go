@@ -71,6 +71,8 @@ func TestFormatsOfEarlierReleasesAreRead(t *testing.T) {
 	golden(t, "credit-1", Credit{Project: "demo", Node: "n1", Back: Usage{1, 0, 5}})
 	golden(t, "pool-1", Pool{Backend: "local", TotalBytes: 1 << 40, FreeBytes: 1 << 39, ReportedAt: moment, Ratio: 20, AllocatedGiB: 77})
 	golden(t, "backend-1", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", Reflink: true, KeepsData: true, Zone: "nova"})
+	golden(t, "backend-2", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", KeepsData: true, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC"})
+	golden(t, "storage-1", Storage{Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC", Backend: "local"})
 	golden(t, "node-1", Node{Name: "n1", ID: "id", Backends: []string{"local", "fake"}, Seen: moment, Release: "0.1.0"})
 }
 
@@ -97,7 +99,8 @@ func TestClassifyKnowsEveryKey(t *testing.T) {
 	for key, want := range map[string]Class{
 		VolumeKey("v"): ClassVolume, SnapshotKey("s"): ClassSnapshot, AttachmentKey("a"): ClassAttachment, QuotaKey("p"): ClassQuota,
 		CreditKey("p", "n"): ClassCredit, PoolKey("b"): ClassPool, BackendKey("b"): ClassBackend, NodeKey("n"): ClassNode,
-		"op.x": ClassOther, "lock.volume.v": ClassOther, "rcpt.t": ClassOther, "x": ClassOther,
+		StorageKey("i"): ClassOther,
+		"op.x":          ClassOther, "lock.volume.v": ClassOther, "rcpt.t": ClassOther, "x": ClassOther,
 	} {
 		if got, _ := Classify(key); got != want {
 			t.Errorf("Classify(%q) = %d, want %d", key, got, want)

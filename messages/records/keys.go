@@ -16,6 +16,7 @@ const (
 	creditInfix      = ".credit."
 	poolPrefix       = "pool."
 	backendPrefix    = "backend."
+	storagePrefix    = "storage."
 	nodePrefix       = "node."
 )
 
@@ -43,6 +44,9 @@ func PoolKey(backend string) string { return poolPrefix + backend }
 // BackendKey is the key of a backend's description.
 func BackendKey(name string) string { return backendPrefix + name }
 
+// StorageKey is the key of a storage, by its identity.
+func StorageKey(identity string) string { return storagePrefix + identity }
+
 // NodeKey is the key of a node.
 func NodeKey(name string) string { return nodePrefix + name }
 
@@ -50,7 +54,8 @@ func NodeKey(name string) string { return nodePrefix + name }
 type Class uint8
 
 const (
-	// ClassOther is a key that this package does not know, such as op., lock. and rcpt.
+	// ClassOther is a key that no reader of the whole bucket needs: storage., and what this package does not know, such
+	// as op., lock. and rcpt.
 	ClassOther Class = iota
 	ClassVolume
 	ClassSnapshot

@@ -1,7 +1,7 @@
 // Package records is what stays in the KV bucket: the formats of all records but kvlock's own, and their keys.
 //
 // Nouns: a record is one value of the bucket, named by its key; a resource record is a volume, a snapshot or an
-// attachment; Quota, Credit, Pool, Backend and Node are the books.
+// attachment; Quota, Credit, Pool, Backend, Storage and Node are the books.
 //
 // Format: a MessagePack array of three: the format's version, the kind, the fields as a map with explicit names. Fields are added,
 // never renamed, reused or retyped; unknown ones are ignored. A record of another kind or of a newer version is refused in
@@ -10,6 +10,7 @@
 // Invariants:
 //   - Quota.Use less the credits not yet folded in equals the sum over the project's records (ChargedGiB of volumes,
 //     SizeGiB of snapshots), always.
+//   - Backend.Identity once set stays, and Storage of that identity names that backend: a storage has one name.
 //   - Pool.AllocatedGiB equals the sum of ReservedGiB over the volumes of its backend, always.
 //
 // It does not read or write the bucket: that is kvlock/kvtx.
@@ -37,7 +38,7 @@ var (
 
 // Record is one of the types that this package stores.
 type Record interface {
-	block.Volume | block.Snapshot | block.Attachment | Quota | Credit | Pool | Backend | Node | Operation
+	block.Volume | block.Snapshot | block.Attachment | Quota | Credit | Pool | Backend | Storage | Node | Operation
 }
 
 func kindOf[T Record]() string {
@@ -57,6 +58,8 @@ func kindOf[T Record]() string {
 		return "pool"
 	case Backend:
 		return "backend"
+	case Storage:
+		return "storage"
 	case Node:
 		return "node"
 	case Operation:
