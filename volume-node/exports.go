@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -44,38 +46,55 @@ func (n *Node) restoreExports(ctx context.Context) {
 	}
 }
 
+// restore looks once at what should be exported and is not.
+//
+// It takes no lock, and still never works against an operation: its fence is the stream's end before anything is read. Every
+// operation that it does not see at work is over, or is taken over later, with a higher fence, which the export server
+// compares.
 func (n *Node) restore(ctx context.Context) error {
-	var attached []kvtx.Entry
-	err := n.deps.Store.Scan(ctx, records.AttachmentKey("*"), func(e kvtx.Entry) error {
-		attached = append(attached, e)
-		return nil
-	})
-	if err != nil || len(attached) == 0 {
-		return err
-	}
-	there, err := n.export.List(ctx)
+	info, err := n.deps.Store.Stream().Info(ctx)
 	if err != nil {
 		return err
 	}
-	has := make(map[string]bool, len(there))
-	for _, x := range there {
-		has[x.Attachment] = true
-	}
+	fence := export.Fence{Era: n.deps.Locks.Era(), Rev: info.State.LastSeq}
+	missing, err := n.missingExports(ctx)
 	var errs []error
-	for _, e := range attached {
-		a, err := records.Decode[block.Attachment](e.Value)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", e.Key, err))
-			continue
-		}
-		if !mayUse(a, n.cfg.Name) || has[string(a.ID)] {
-			continue
-		}
-		if err := n.restoreOne(ctx, e, a); err != nil {
-			errs = append(errs, fmt.Errorf("attachment %s of volume %s: %w", a.ID, a.Volume, err))
+	for volume, attachments := range missing {
+		if err := n.restoreVolume(ctx, volume, attachments, fence); err != nil {
+			errs = append(errs, fmt.Errorf("volume %s: %w", volume, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(err, errors.Join(errs...))
+}
+
+// missingExports returns the attachments that hosts may use through this node and that are not exported, by volume.
+// An error does not mean that there are none.
+func (n *Node) missingExports(ctx context.Context) (map[block.VolumeID][]block.AttachmentID, error) {
+	missing := make(map[block.VolumeID][]block.AttachmentID)
+	var errs []error
+	err := n.deps.Store.Scan(ctx, records.AttachmentKey("*"), func(e kvtx.Entry) error {
+		a, err := records.Decode[block.Attachment](e.Value)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", e.Key, err))
+		case mayUse(a, n.cfg.Name):
+			missing[a.Volume] = append(missing[a.Volume], a.ID)
+		}
+		return nil
+	})
+	if err != nil || len(missing) == 0 {
+		return nil, errors.Join(append(errs, err)...)
+	}
+	there, err := n.export.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range there {
+		v := block.VolumeID(x.Volume)
+		missing[v] = slices.DeleteFunc(missing[v], func(a block.AttachmentID) bool { return string(a) == x.Attachment })
+	}
+	maps.DeleteFunc(missing, func(_ block.VolumeID, all []block.AttachmentID) bool { return len(all) == 0 })
+	return missing, errors.Join(errs...)
 }
 
 // mayUse reports whether a host may use the attachment through this node. One whose detach was given up may not: its host was
@@ -84,36 +103,60 @@ func mayUse(a block.Attachment, node string) bool {
 	return a.Connection != nil && a.Connection.Node == node && (a.Status == block.AttachAttaching || a.Status == block.AttachAttached)
 }
 
-// restoreOne exports for one attachment. Its fence is the revision of the attachment's record: above that of the attach
-// that wrote it, below that of every operation on the attachment that was taken over since.
-func (n *Node) restoreOne(ctx context.Context, e kvtx.Entry, a block.Attachment) error {
-	src, err := n.source(ctx, a.Volume)
+// restoreVolume exports a volume for attachments. The order of the reads matters: who changes attachments first, then the
+// attachments, so that an operation that is not seen at work has left what it did in them.
+func (n *Node) restoreVolume(ctx context.Context, id block.VolumeID, attachments []block.AttachmentID, fence export.Fence) error {
+	stuck, err := n.stuckAttachOperation(ctx, id)
 	if err != nil {
 		return err
 	}
-	fence := export.Fence{Era: n.deps.Locks.Era(), Rev: uint64(e.Revision)}
-	_, err = n.export.Export(ctx, export.Request{
-		Attachment: string(a.ID), Volume: string(a.Volume), Operation: string(a.LastOperation), Fence: fence,
-		Path: src.Path, Bytes: src.Bytes, ReadOnly: a.ReadOnly,
-	})
-	if errors.Is(err, export.ErrFenced) {
-		return nil // an operation has changed it meanwhile, and knows better
-	}
+	src, err := n.source(ctx, id)
 	if err != nil {
 		return err
 	}
-	n.log.WarnContext(ctx, "export restored from its attachment", "attachment", a.ID, "volume", a.Volume)
-	now, err := n.deps.Store.Get(ctx, e.Key)
-	if err != nil || now.Exists {
-		return err
+	for _, attachment := range attachments {
+		e, err := n.deps.Store.Get(ctx, records.AttachmentKey(attachment))
+		if err != nil {
+			return err
+		}
+		if !e.Exists {
+			continue
+		}
+		a, err := records.Decode[block.Attachment](e.Value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Key, err)
+		}
+		if !mayUse(a, n.cfg.Name) || stuck != "" && a.LastOperation == stuck {
+			continue // the stuck operation exports or cuts off itself, once it is resumed
+		}
+		_, err = n.export.Export(ctx, export.Request{
+			Attachment: string(a.ID), Volume: string(a.Volume), Operation: string(a.LastOperation), Fence: fence,
+			Path: src.Path, Bytes: src.Bytes, ReadOnly: a.ReadOnly,
+		})
+		if err != nil { // also if an operation came in between: then all is looked at afresh
+			return fmt.Errorf("attachment %s: %w", a.ID, err)
+		}
+		n.log.WarnContext(ctx, "export restored from its attachment", "attachment", a.ID, "volume", a.Volume, "fence", fence.String())
 	}
-	err = n.export.Unexport(ctx, export.Removal{ // it was detached before the export server knew of it
-		Attachment: string(a.ID), Volume: string(a.Volume), Operation: string(a.LastOperation), Fence: fence,
-	})
-	if errors.Is(err, export.ErrFenced) {
-		return nil
+	return nil
+}
+
+// stuckAttachOperation returns the stuck operation that holds the volume's attachments, or "". One that may be at work
+// is an error: what it does is not known yet.
+func (n *Node) stuckAttachOperation(ctx context.Context, id block.VolumeID) (block.OperationID, error) {
+	lock, err := n.deps.Locks.Holders(ctx, records.AttachKey(id))
+	if err != nil || len(lock.Holders) == 0 { // the key is held exclusively or not at all
+		return "", err
 	}
-	return err
+	owner := lock.Holders[0].Owner
+	rec, err := n.deps.Locks.Record(ctx, owner)
+	if err != nil {
+		return "", err
+	}
+	if rec.Phase != kvlock.Stuck {
+		return "", fmt.Errorf("operation %s changes its attachments at this moment", owner)
+	}
+	return block.OperationID(owner), nil
 }
 
 // source finds the volume on one of this node's backends.
