@@ -49,7 +49,7 @@ type Capabilities struct {
 // Info says what a driver is and can do.
 type Info struct {
 	Kind         string // as in the Spec
-	Identity     string // of the storage behind it, made when it was first used; empty: has none
+	Identity     string // of the storage behind it, made when it was first used: a token; empty: has none
 	Fencing      Fencing
 	Capabilities Capabilities
 	Locks        map[Method]Lock // methods that are missing need none

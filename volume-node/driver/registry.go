@@ -25,6 +25,11 @@ type Factory struct {
 // Env is what a driver gets from the program that it runs in. The zero value is usable.
 type Env struct {
 	Log *slog.Logger // nil: discard
+	// Known: the backend was served before. Its storage is opened as it is, and nothing is made where it is missing: what
+	// stands there instead is a mistake, such as the empty mount point of a file system that is not mounted.
+	Known bool
+	// Identity of the storage of a backend that is known; another one is refused. Empty: it was not recorded.
+	Identity string
 }
 
 // Logger returns env.Log, or one that discards.

@@ -40,7 +40,7 @@ func TestWrongSpecsAreRefusedByNameValueAndUnit(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "a", "b")
+	dir := filepath.Join(t.TempDir(), "a")
 	spec, err := drivers.Parse("local=file:path=" + dir + ",oversubscription=3.5,reflink=never,lock-limit=1s")
 	if err != nil {
 		t.Fatal(err)

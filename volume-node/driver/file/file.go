@@ -19,6 +19,9 @@
 //     of one node may use a directory at a time: fencing class node. Several processes of that node may.
 //   - A temporary that is left behind carries its operation in its name: the same operation removes it and begins anew,
 //     Cleanup removes it once the operation has ended. Its writer, should it still live, cannot rename it any more.
+//   - A directory that was served before is opened as it is, by its identity: nothing is made in another one. While it is
+//     open, no call has an effect once something else stands at its path, or at that of one of its folders.
+//   - A directory is neither inside that of another backend nor round one, and on one file system.
 //   - IDs are checked before they become names, names are opened relative to folders opened at the start, links are
 //     never followed, and what is not a regular file is not touched.
 //   - Reading a source takes no lock.
@@ -65,6 +68,7 @@ type Options struct {
 	LockLimit        time.Duration // how long a lock's overtaken holder has before it is ended; zero: nodelock.DefaultLimit
 	Oversubscription float64       // zero: DefaultOversubscription
 	Log              *slog.Logger  // nil: discard
+	Known            Known         // what must be there
 	// Hook, if set, is called before each change, with the name of the change, also from several goroutines at once; its
 	// error is returned in place of the change. For tests of crashes and faults.
 	Hook func(point string) error
@@ -95,7 +99,10 @@ func Factory() driver.Factory {
 func openSpec(_ context.Context, spec driver.Spec, env driver.Env) (driver.Driver, error) {
 	path, _ := spec.Option("path")
 	reflink, _ := spec.Option("reflink")
-	opts := Options{Reflink: Reflink(reflink), LockLimit: spec.Duration("lock-limit", 0), Log: env.Logger().With("backend", spec.Name)}
+	opts := Options{
+		Reflink: Reflink(reflink), LockLimit: spec.Duration("lock-limit", 0), Log: env.Logger().With("backend", spec.Name),
+		Known: Known{Served: env.Known, Identity: env.Identity},
+	}
 	if ratio, set := spec.Option("oversubscription"); set {
 		opts.Oversubscription, _ = strconv.ParseFloat(ratio, 64) // checked by the registry
 	}
@@ -128,6 +135,7 @@ type Driver struct {
 	identity  string
 	volumes   folder
 	snapshots folder
+	locksAt   place
 	locks     *nodelock.Folder
 	reflink   bool // the file system has it and it is wanted
 	info      driver.Info
@@ -137,8 +145,9 @@ type Driver struct {
 
 var _ driver.Driver = (*Driver)(nil)
 
-// Open uses the directory at path, and makes it if it is missing. It refuses one that holds other things, and one that
-// a newer release made.
+// Open uses the directory at path, and makes it if it is missing and nothing is known of it. It refuses one that is not
+// the one that is known, that holds other things, that is inside another backend's or round it, and one that a newer
+// release made.
 func Open(path string, opts Options) (*Driver, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -153,7 +162,11 @@ func Open(path string, opts Options) (*Driver, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver{path: path, opts: opts, log: opts.Log}
+	d := &Driver{
+		path: path, opts: opts, log: opts.Log,
+		volumes:   folder{kind: driver.KindVolume, hook: opts.Hook},
+		snapshots: folder{kind: driver.KindSnapshot, hook: opts.Hook},
+	}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -161,13 +174,10 @@ func Open(path string, opts Options) (*Driver, error) {
 }
 
 func (d *Driver) open() (err error) {
-	if d.identity, err = settleDirectory(d.path); err != nil {
+	if d.identity, err = settleDirectory(d.path, d.opts.Known); err != nil {
 		return err
 	}
-	if d.volumes, err = openFolder(d.path, driver.KindVolume, d.opts.Hook); err != nil {
-		return err
-	}
-	if d.snapshots, err = openFolder(d.path, driver.KindSnapshot, d.opts.Hook); err != nil {
+	if err := d.openPlaces(); err != nil {
 		return err
 	}
 	locks := nodelock.Options{Limit: d.opts.LockLimit, Log: d.log, Hook: d.opts.Hook}
@@ -200,7 +210,7 @@ func (d *Driver) wantReflink() (bool, error) {
 
 // Close gives up the directory.
 func (d *Driver) Close() error {
-	err := errors.Join(d.volumes.close(), d.snapshots.close())
+	err := errors.Join(d.volumes.close(), d.snapshots.close(), d.locksAt.close())
 	if d.locks != nil {
 		err = errors.Join(err, d.locks.Close())
 	}
@@ -233,6 +243,9 @@ func (d *Driver) describe() driver.Info {
 
 // Capacity asks the file system of the directory.
 func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
+	if err := d.here(); err != nil {
+		return driver.Capacity{}, err
+	}
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(d.volumes.fd(), &st); err != nil {
 		return driver.Capacity{}, fmt.Errorf("directory %s: %w", d.path, err)
@@ -274,6 +287,9 @@ func lockedRef(name string) driver.Ref {
 // Source returns the path of the volume's file.
 func (d *Driver) Source(ctx context.Context, id driver.VolumeID) (driver.Source, error) {
 	if err := id.Ref().Check(); err != nil {
+		return driver.Source{}, err
+	}
+	if err := d.here(); err != nil {
 		return driver.Source{}, err
 	}
 	st, err := d.volumes.stat(string(id))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,24 +29,9 @@ func parseTemp(name string) (operation, id string, ok bool) {
 
 // folder is the open folder of one kind of thing. Every name is looked up in it and nowhere else.
 type folder struct {
-	dir  *os.File
+	place
 	kind driver.Kind
 	hook func(point string) error
-}
-
-func openFolder(path string, kind driver.Kind, hook func(string) error) (folder, error) {
-	dir, err := os.OpenFile(filepath.Join(path, folderName(kind)), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return folder{}, fmt.Errorf("directory of volumes: %w", err)
-	}
-	return folder{dir: dir, kind: kind, hook: hook}, nil
-}
-
-func (f folder) close() error {
-	if f.dir == nil {
-		return nil
-	}
-	return f.dir.Close()
 }
 
 func (f folder) fd() int { return int(f.dir.Fd()) }

@@ -14,6 +14,9 @@ import (
 
 // List tells of what stands in the folders.
 func (d *Driver) List(ctx context.Context, fn func(driver.Object) error) error {
+	if err := d.here(); err != nil {
+		return err
+	}
 	for _, f := range []folder{d.volumes, d.snapshots} {
 		if err := f.each(ctx, func(name string) error {
 			o, ok, err := f.object(name)
@@ -33,6 +36,9 @@ func (d *Driver) Look(ctx context.Context, ref driver.Ref) (driver.Object, error
 	if err := ref.Check(); err != nil {
 		return driver.Object{}, err
 	}
+	if err := d.here(); err != nil {
+		return driver.Object{}, err
+	}
 	file, st, err := d.folder(ref.Kind).open(ref.ID, unix.O_RDONLY)
 	if err != nil {
 		return driver.Object{}, err
@@ -43,6 +49,9 @@ func (d *Driver) Look(ctx context.Context, ref driver.Ref) (driver.Object, error
 
 // Cleanup removes the temporaries of ended operations, and lock files of things that are long gone.
 func (d *Driver) Cleanup(ctx context.Context, ended func(operation string) bool) error {
+	if err := d.here(); err != nil {
+		return err
+	}
 	for _, f := range []folder{d.volumes, d.snapshots} {
 		removed := false
 		err := f.each(ctx, func(name string) error {

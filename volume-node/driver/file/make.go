@@ -137,6 +137,9 @@ func (d *Driver) locked(ctx context.Context, call driver.Call, ref driver.Ref, d
 	if err := errors.Join(call.Check(), ref.Check()); err != nil {
 		return err
 	}
+	if err := d.here(); err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
 	lock, err := d.locks.Acquire(ctx, lockName(ref), nodelock.Claim{Fence: call.Fence, Operation: call.Operation, Waiting: call.Waiting})
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
@@ -157,6 +160,9 @@ func (t task) proceed() error {
 func (t task) ready() error {
 	if err := t.proceed(); err != nil {
 		return err
+	}
+	if err := t.d.here(); err != nil {
+		return fmt.Errorf("%s: %w", t.ref, err)
 	}
 	return t.lock.Durable()
 }
