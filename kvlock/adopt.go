@@ -112,6 +112,39 @@ func (l *Locker) StageAdopt(s kvtx.Snapshot, tx *kvtx.Tx, owner, worker, token s
 	return next, next.stage(tx)
 }
 
+// Intend returns the grant of a take-over that is not made yet: the first StageSave or StageEnd with it, or the verb of that name, makes
+// it, in the same write. It saves a commit where the first thing that a worker does is a save. Until then the grant has no fence, and the
+// worker may neither touch a resource nor rely on what it looked at. rec is an operation that nobody has taken over: there is no earlier
+// worker whose writes could still land. If another worker comes first, the save is refused with *AdoptedError.
+// Errors: ErrEnded, ErrQueued, ErrVoid, ErrStuck; ErrInvalid if it was taken over before.
+func (l *Locker) Intend(rec Record, worker, token string) (Grant, error) {
+	if err := checkWorker(worker, token); err != nil {
+		return Grant{}, err
+	}
+	if err := rec.drivable(); err != nil {
+		return Grant{}, err
+	}
+	if rec.Epoch != 0 || rec.Phase != Granted || rec.Revision.Pending() {
+		return Grant{}, fmt.Errorf("%w: operation %s is %s in epoch %d: it is taken over with Adopt", ErrInvalid, rec.Owner, rec.Phase, rec.Epoch)
+	}
+	g := l.GrantOf(rec)
+	g.epoch++
+	g.intent = &intent{worker: worker, token: token}
+	return g, nil
+}
+
+// intended returns the record of an intended grant's operation with its take-over in it, or as it stands if that was made.
+func (l *Locker) intended(rec Record, g Grant) (Record, error) {
+	if rec.Epoch == g.epoch && rec.Token == g.intent.token {
+		return rec, nil
+	}
+	// The fence tells apart the records of two operations with one ID, of which the first expired.
+	if rec.Epoch != g.epoch-1 || rec.FenceRev == 0 || rec.Fence() != g.fence {
+		return rec, &AdoptedError{Epoch: g.epoch, Record: rec}
+	}
+	return l.takeOver(rec, g.intent.worker, g.intent.token)
+}
+
 // takeOver returns the record with its next epoch, or why it cannot begin.
 func (l *Locker) takeOver(old Record, worker, token string) (Record, error) {
 	if err := old.drivable(); err != nil {

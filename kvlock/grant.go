@@ -36,9 +36,13 @@ type Grant struct {
 	claims   []Claim
 	epoch    uint64
 	position uint64
-	fence    Fence
+	fence    Fence // of an intended one: that of the record that it was made from
 	revision kvtx.Revision
+	intent   *intent // the take-over that its first save makes; nil: it was made
 }
+
+// intent is a take-over that was not made yet.
+type intent struct{ worker, token string }
 
 // Owner is the operation that holds the claims.
 func (g Grant) Owner() string { return g.owner }
@@ -52,8 +56,16 @@ func (g Grant) Epoch() uint64 { return g.epoch }
 // Position is the journal position that the next save follows.
 func (g Grant) Position() uint64 { return g.position }
 
-// Fence is what a resource compares before it takes a write.
-func (g Grant) Fence() Fence { return g.fence }
+// Fence is what a resource compares before it takes a write; zero if the take-over was not made yet.
+func (g Grant) Fence() Fence {
+	if g.intent != nil {
+		return Fence{}
+	}
+	return g.fence
+}
+
+// Intended says that the take-over is not made yet: see [Locker.Intend].
+func (g Grant) Intended() bool { return g.intent != nil }
 
 // Revision is that of the owner record when the grant was made or saved last. Others may have written it since.
 func (g Grant) Revision() kvtx.Revision { return g.revision }
@@ -65,6 +77,9 @@ func (g Grant) IsZero() bool { return g.owner == "" }
 func (g Grant) Saved(res kvtx.Result) Grant {
 	g.position++
 	g.revision = res.Revision(OwnerKey(g.owner))
+	if g.intent != nil {
+		g.fence.Rev, g.intent = uint64(g.revision), nil
+	}
 	return g
 }
 
@@ -78,8 +93,11 @@ type grantFields struct {
 	Revision uint64        `msgpack:"rev"`
 }
 
-// MarshalBinary returns the grant as data for another process.
+// MarshalBinary returns the grant as data for another process. Errors: ErrInvalid if its take-over is not made yet.
 func (g Grant) MarshalBinary() ([]byte, error) {
+	if g.intent != nil {
+		return nil, fmt.Errorf("%w: operation %s is not taken over yet: its grant is this process's alone", ErrInvalid, g.owner)
+	}
 	f := grantFields{
 		Owner: g.owner, Claims: encodeClaims(g.claims), Epoch: g.epoch, Position: g.position,
 		Era: g.fence.Era, FenceRev: g.fence.Rev, Revision: uint64(g.revision),

@@ -98,7 +98,8 @@ func (r *Record) stage(tx *kvtx.Tx) error {
 	wrote := *r
 	tx.Prove(func(e kvtx.Entry) bool {
 		now, err := DecodeRecord(e)
-		return err == nil && now.follows(wrote)
+		// The revision of a later write is not the fence that a take-over has: the verb runs again and finds it by its token.
+		return err == nil && wrote.FenceRev != 0 && now.follows(wrote)
 	})
 	return nil
 }
@@ -108,7 +109,7 @@ func (r *Record) stage(tx *kvtx.Tx) error {
 // several verbs of this process at the same moment is the last one's, with everything in it.
 func (r Record) follows(wrote Record) bool {
 	return r.Epoch == wrote.Epoch && r.Token == wrote.Token && r.Era == wrote.Era &&
-		(wrote.FenceRev == 0 || r.FenceRev == wrote.FenceRev) &&
+		r.FenceRev == wrote.FenceRev &&
 		r.Position == wrote.Position && r.Phase == wrote.Phase && r.Dispatch >= wrote.Dispatch &&
 		r.Ended.Equal(wrote.Ended) &&
 		(wrote.Cancel == nil || r.Cancel != nil && *r.Cancel == *wrote.Cancel) &&
@@ -197,6 +198,9 @@ func (l *Locker) current(s kvtx.Snapshot, g Grant) (Record, error) {
 	rec, err := read(s, g.owner)
 	if err != nil {
 		return rec, err
+	}
+	if g.intent != nil {
+		return l.intended(rec, g)
 	}
 	if rec.Epoch < g.epoch {
 		return rec, fmt.Errorf("%w: operation %s is in epoch %d, its grant is of epoch %d: the stream has lost writes",

@@ -103,6 +103,8 @@ type StepShape struct {
 	Undo   bool // has an Undo (which may be Nothing)
 	Check  bool
 	Intent bool
+	// Records: its Do only stages writes.
+	Records bool
 
 	retry, undoRetry Retry
 	timeout          time.Duration
@@ -153,7 +155,7 @@ func compile[S any](def Definition[S]) (*typed[S], error) {
 			tries = Forever
 		}
 		sh.Steps = append(sh.Steps, StepShape{
-			Name: s.Name, Pivot: s.Pivot, Past: past, Undo: s.Undo != nil, Check: s.Check != nil, Intent: s.Intent,
+			Name: s.Name, Pivot: s.Pivot, Past: past, Undo: s.Undo != nil, Check: s.Check != nil, Intent: s.Intent, Records: s.Records,
 			retry: s.Retry.withDefaults(tries), undoRetry: s.UndoRetry.withDefaults(DefaultUndoTries), timeout: s.Timeout,
 		})
 		past = past || s.Pivot

@@ -115,6 +115,11 @@ type Step[S any] struct {
 	// earlier worker may have begun it, a cancel request waits for its answer.
 	Pivot bool
 
+	// Records says that the first try of Do changes nothing outside of its state: it only stages writes, and looks at most at what no
+	// earlier worker of the run can have written. It needs no fence, so Run.Fence may be zero in it, and in the first step of a
+	// definition its completion may be the same write as the take-over.
+	Records bool
+
 	// Intent journals that the step begins before Do is called (one more write). Run.Again is then exact
 	// over crashes: a destructive step uses it to prove first that no earlier try still lives.
 	Intent bool

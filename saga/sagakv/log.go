@@ -61,6 +61,7 @@ func (l *Log) Append(ctx context.Context, e saga.Entry) error {
 	if err != nil {
 		return err
 	}
+	intended := l.grant.Intended()
 	res, err := l.store.Update(ctx, a.keys(), a.stage)
 	rec := a.found.Load()
 	if rec != nil {
@@ -69,6 +70,9 @@ func (l *Log) Append(ctx context.Context, e saga.Entry) error {
 	switch {
 	case err == nil:
 		l.grant = l.grant.Saved(res)
+		if intended {
+			l.locker.Observe(kvlock.EventOf(kvlock.Adopted, *rec))
+		}
 		if e.Phase.Ended() {
 			l.locker.Observe(kvlock.EventOf(kvlock.Released, *rec))
 		}

@@ -9,7 +9,8 @@
 //   - A delivery is acknowledged only after the commit that makes it superfluous: the operation ended, got stuck, was
 //     broken, or was handed on with a higher dispatch number. A worker that was overtaken acknowledges nothing: a stale
 //     acknowledgement counts, and would take the successor's delivery away.
-//   - The first write for an operation is its take-over, with a token of this delivery; nothing is looked at before.
+//   - The first write for an operation is its take-over, with a token of this delivery; nothing is looked at before. If nobody had the
+//     operation before and its first step only stages writes, these are in the same write.
 //   - An operation is run at most once at a time by this process: a delivery that comes while it runs joins it.
 //   - A delivery without an operation, of one that still waits in line, or with a number that is not known yet, shows a
 //     prefix of a commit: it is delayed, and terminated after a limit.
@@ -118,8 +119,10 @@ type Intake struct {
 	log   *slog.Logger
 	exec  *saga.Executor
 	steps map[definition][]string // names of the steps of what is registered
-	table *table
-	ready chan struct{}
+	// records are the definitions whose first step only stages writes.
+	records map[definition]bool
+	table   *table
+	ready   chan struct{}
 
 	hard context.Context // ends when steps under way have had their time
 }
@@ -134,7 +137,7 @@ func New(cfg Config, deps Deps) (*Intake, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	i := &Intake{cfg: cfg.withDefaults(), deps: deps, log: deps.Log, table: newTable(), ready: make(chan struct{}), steps: make(map[definition][]string)}
+	i := &Intake{cfg: cfg.withDefaults(), deps: deps, log: deps.Log, table: newTable(), ready: make(chan struct{}), steps: make(map[definition][]string), records: make(map[definition]bool)}
 	if i.log == nil {
 		i.log = slog.New(slog.DiscardHandler)
 	}
@@ -145,6 +148,7 @@ func New(cfg Config, deps Deps) (*Intake, error) {
 			names[n] = s.Name
 		}
 		i.steps[definition{sh.Name, sh.Version}] = names
+		i.records[definition{sh.Name, sh.Version}] = sh.Steps[0].Records
 	}
 	opts := []saga.Option{saga.WithLogger(i.log), saga.WithObserver(i.follow), saga.WithAround(i.aroundStep)}
 	i.exec = saga.New(nil, deps.Registry, append(opts, deps.Saga...)...)

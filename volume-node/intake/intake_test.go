@@ -3,6 +3,7 @@ package intake_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -237,32 +238,43 @@ func TestDeathBetweenEndAndAcknowledgeIsAcknowledgedByTheNext(t *testing.T) {
 var errDeath = errors.New("the worker dies")
 
 // TestLostAnswerOfATakeOverIsDecidedByItsToken: the answer is lost, and a request to cancel stands in the record before the worker can
-// look. The take-over is this delivery's own all the same, with its own fence, and the request is heeded at once.
+// look. The take-over is this delivery's own all the same, with its own fence, and the request is heeded: also where the take-over is
+// made together with the first step.
 func TestLostAnswerOfATakeOverIsDecidedByItsToken(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	var lost atomic.Bool
-	w.submit(opID, create(vol1))
-	k := w.work(func(s *setup) {
-		s.store = append(s.store, kvtx.WithInterceptor(func(ctx context.Context, c kvtx.Call, next func(context.Context) error) error {
-			err := next(ctx)
-			if err != nil || c.Kind != kvtx.Write || c.Keys[0] != kvlock.OwnerKey(string(opID)) || !lost.CompareAndSwap(false, true) {
-				return err
+	source := block.VolumeID(newID())
+	for _, req := range []messages.Request{create(vol1), &messages.CreateSnapshot{Volume: source, Snapshot: block.SnapshotID(newID())}} {
+		t.Run(string(req.Kind()), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			before := w.work(nil)
+			w.submit(block.OperationID(newID()), create(source))
+			before.await(intake.Ended, 1)
+			before.end()
+			var lost atomic.Bool
+			w.submit(opID, req)
+			k := w.work(func(s *setup) {
+				s.store = append(s.store, kvtx.WithInterceptor(func(ctx context.Context, c kvtx.Call, next func(context.Context) error) error {
+					err := next(ctx)
+					if err != nil || c.Kind == kvtx.Read || !slices.Contains(c.Keys, kvlock.OwnerKey(string(opID))) || !lost.CompareAndSwap(false, true) {
+						return err
+					}
+					if _, err := w.Locks.Cancel(ctx, string(opID), "u1"); err != nil {
+						t.Error(err)
+					}
+					return errors.New("the answer is lost")
+				}))
+			})
+			k.await(intake.Ended, 1)
+			rec := w.record(opID)
+			st, err := sagakv.StatusOf(rec)
+			if err != nil || rec.Phase != kvlock.Undone || rec.Epoch != 1 || rec.Cancel == nil || !st.Cause.Cancel {
+				t.Errorf("operation is %s in epoch %d, cancel %v, cause %v, %v; want undone by the cancel in epoch 1", rec.Phase, rec.Epoch, rec.Cancel, st.Cause, err)
 			}
-			if _, err := w.Locks.Cancel(ctx, string(opID), "u1"); err != nil {
-				t.Error(err)
+			if n := k.count(intake.Overtaken); n != 0 || !lost.Load() {
+				t.Errorf("overtaken %d times, answer lost: %v", n, lost.Load())
 			}
-			return errors.New("the answer is lost")
-		}))
-	})
-	k.await(intake.Ended, 1)
-	rec := w.record(opID)
-	st, err := sagakv.StatusOf(rec)
-	if err != nil || rec.Phase != kvlock.Undone || rec.Epoch != 1 || rec.Cancel == nil || !st.Cause.Cancel {
-		t.Errorf("operation is %s in epoch %d, cancel %v, cause %v, %v; want undone by the cancel in epoch 1", rec.Phase, rec.Epoch, rec.Cancel, st.Cause, err)
-	}
-	if n := k.count(intake.Overtaken); n != 0 || !lost.Load() {
-		t.Errorf("overtaken %d times, answer lost: %v", n, lost.Load())
+		})
 	}
 }
 
@@ -420,4 +432,25 @@ func TestRestartOfTheServerDoesNotEndTheIntake(t *testing.T) {
 		t.Error("the worker was overtaken by itself")
 	}
 	w.requireNothingLeft()
+}
+
+// TestTakeOverAndFirstStepAreOneCommit: where the first step only stages writes, an operation of two steps is two commits here.
+func TestTakeOverAndFirstStepAreOneCommit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var commits atomic.Int64
+	k := w.work(func(s *setup) {
+		s.store = append(s.store, kvtx.WithInterceptor(func(ctx context.Context, c kvtx.Call, next func(context.Context) error) error {
+			if c.Kind != kvtx.Read && slices.Contains(c.Keys, kvlock.OwnerKey(string(opID))) {
+				commits.Add(1)
+			}
+			return next(ctx)
+		}))
+	})
+	w.submit(opID, create(vol1))
+	k.await(intake.Ended, 1)
+	rec := w.requireDone(opID)
+	if n := commits.Load(); n != 2 || rec.Epoch != 1 || rec.Worker == "" {
+		t.Errorf("%d commits, epoch %d, worker %q; want 2 commits in epoch 1", n, rec.Epoch, rec.Worker)
+	}
 }

@@ -18,6 +18,7 @@ import (
 // accepted is an operation that may be run here.
 type accepted struct {
 	rec    kvlock.Record
+	grant  kvlock.Grant
 	op     records.Operation
 	status saga.Status // of its run so far
 	input  any         // for a run that has not begun
@@ -25,24 +26,27 @@ type accepted struct {
 
 // run takes the delivery's operation over and drives it, and says what becomes of the delivery.
 func (i *Intake) run(ctx context.Context, r *running, d delivery) *outcome {
-	a, o := i.takeOver(ctx, d)
-	if o != nil {
-		return o
+	a := i.fresh(ctx, d)
+	if a == nil {
+		var o *outcome
+		if a, o = i.takeOver(ctx, d); o != nil {
+			return o
+		}
 	}
-	log, err := sagakv.Attach(i.deps.Store, i.deps.Locks, i.deps.Locks.GrantOf(a.rec), a.rec)
+	log, err := sagakv.Attach(i.deps.Store, i.deps.Locks, a.grant, a.rec)
 	if err != nil {
 		return i.unreadable(err)
 	}
 	i.begin(r, a)
 	i.log.InfoContext(ctx, "operation taken over", "operation", d.operation, "kind", string(a.op.Kind), "backend", d.backend,
-		"epoch", a.rec.Epoch, "fence", a.rec.Fence().String())
+		"epoch", a.grant.Epoch(), "fence", a.grant.Fence().String())
 	st, err := i.exec.Run(ctx, log, string(a.op.Kind), 0, a.input)
 	return i.after(ctx, d, a, st, err)
 }
 
 // after says what becomes of a delivery whose operation was driven.
 func (i *Intake) after(ctx context.Context, d delivery, a *accepted, st saga.Status, err error) *outcome {
-	log := i.log.With("operation", d.operation, "kind", string(a.op.Kind), "step", st.Step, "epoch", a.rec.Epoch)
+	log := i.log.With("operation", d.operation, "kind", string(a.op.Kind), "step", st.Step, "epoch", a.grant.Epoch())
 	switch {
 	case err == nil && st.Phase == saga.Stuck:
 		log.ErrorContext(ctx, "operation is stuck and waits for a person: its locks stay held", "error", cause(st))
@@ -78,6 +82,28 @@ func cause(st saga.Status) string {
 		return st.Cause.Error()
 	}
 	return ""
+}
+
+// fresh returns an operation that nobody has taken over and whose first step only stages writes: the take-over is made with them, which
+// saves a commit. nil: take it over first. What is known of the record may be old; the commit decides.
+func (i *Intake) fresh(ctx context.Context, d delivery) *accepted {
+	entry, ok := i.deps.Store.Cached(ctx, kvlock.OwnerKey(d.operation))
+	if !ok {
+		var err error
+		if entry, err = i.deps.Store.Get(ctx, kvlock.OwnerKey(d.operation)); err != nil {
+			return nil
+		}
+	}
+	a, o := i.judge(d, entry)
+	if o != nil || !i.records[a.definition(i.deps.Registry)] {
+		return nil
+	}
+	var err error
+	if a.grant, err = i.deps.Locks.Intend(a.rec, i.cfg.Worker, rand.Text()); err != nil {
+		return nil
+	}
+	a.rec.Phase, a.rec.Worker, a.rec.Epoch = kvlock.Running, i.cfg.Worker, a.grant.Epoch() // as it is about to be
+	return a
 }
 
 // takeOver makes this worker the one of the operation: one write. An outcome says why it may not.
@@ -122,9 +148,11 @@ func (i *Intake) takeOver(ctx context.Context, d delivery) (*accepted, *outcome)
 		return nil, o
 	case err == nil:
 		a.rec = i.deps.Locks.Committed(a.rec, res)
+		a.grant = i.deps.Locks.GrantOf(a.rec)
 		i.deps.Locks.Observe(kvlock.EventOf(kvlock.Adopted, a.rec))
 		return a, nil
 	case errors.Is(err, kvlock.ErrApplied):
+		a.grant = i.deps.Locks.GrantOf(a.rec)
 		return a, nil
 	case errors.As(err, &adopted): // at this very moment: it has the operation now
 		return nil, later(i.cfg.Lease/4, Overtaken, err.Error())

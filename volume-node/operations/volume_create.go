@@ -37,7 +37,7 @@ func (e *Env) volumeCreate() saga.Definition[volumeCreate] {
 		Name: string(block.VolumeCreate), Version: 1,
 		Steps: []saga.Step[volumeCreate]{
 			// The reservation is given back by Undone, in the commit that ends the run.
-			{Name: "reserve", Do: e.reserveVolume, Undo: saga.Nothing[volumeCreate], Retry: tryReserve},
+			{Name: "reserve", Do: e.reserveVolume, Undo: saga.Nothing[volumeCreate], Records: true, Retry: tryReserve},
 			{Name: "create", Do: e.createVolume, Undo: e.removeVolume, Retry: tryDriver, UndoRetry: tryUndo},
 		},
 		Done:   e.volumeCreated,
@@ -53,6 +53,9 @@ func (e *Env) reserveVolume(ctx context.Context, run saga.Run, s *volumeCreate) 
 			return err
 		}
 	}
+	if err := s.checkSource(e.look(ctx)); err != nil {
+		return err
+	}
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 		v, err := volume(snap, s.Volume)
 		if err != nil {
@@ -60,9 +63,6 @@ func (e *Env) reserveVolume(ctx context.Context, run saga.Run, s *volumeCreate) 
 		}
 		if v.data.Status != block.VolumeCreating || v.data.ReservedGiB != 0 {
 			return invalidVolume(s.Volume, "is %s and cannot be made again.", v.data.Status)
-		}
-		if err := s.checkSource(snap); err != nil {
-			return err
 		}
 		if err := reserve(snap, tx, s.Backend, s.SizeGiB); err != nil {
 			return err
@@ -74,7 +74,8 @@ func (e *Env) reserveVolume(ctx context.Context, run saga.Run, s *volumeCreate) 
 	return nil
 }
 
-// checkSource is what admission checked: a create that waited may find its source changed.
+// checkSource is what admission checked: a create that waited may find its source changed. The operation holds the source since before
+// this look, and many creates may share it, so it is read from the leader and not made part of the commit.
 func (s *volumeCreate) checkSource(snap kvtx.Snapshot) error {
 	if s.FromSnapshot != "" {
 		src, err := snapshot(snap, s.FromSnapshot)

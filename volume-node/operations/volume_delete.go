@@ -22,7 +22,7 @@ func (e *Env) volumeDelete() saga.Definition[volumeDelete] {
 		Name: string(block.VolumeDelete), Version: 1,
 		Steps: []saga.Step[volumeDelete]{
 			// The pivot comes first: nobody can say what is left of a volume once its deletion began.
-			{Name: "check", Do: e.checkVolumeDelete, Undo: saga.Nothing[volumeDelete], Pivot: true},
+			{Name: "check", Do: e.checkVolumeDelete, Undo: saga.Nothing[volumeDelete], Records: true, Pivot: true},
 			{Name: "delete", Do: e.deleteVolume, Retry: untilDone},
 		},
 		Done: e.volumeDeleted,
@@ -30,7 +30,7 @@ func (e *Env) volumeDelete() saga.Definition[volumeDelete] {
 }
 
 func (e *Env) checkVolumeDelete(_ context.Context, run saga.Run, s *volumeDelete) error {
-	stage(run, func(snap kvtx.Snapshot, _ *kvtx.Tx) error {
+	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 		v, err := volume(snap, s.Volume)
 		switch {
 		case err != nil:
@@ -40,6 +40,7 @@ func (e *Env) checkVolumeDelete(_ context.Context, run saga.Run, s *volumeDelete
 		case len(v.data.Attachments) > 0:
 			return invalidVolume(s.Volume, "is attached and cannot be deleted.")
 		}
+		tx.Check(v.key, v.rev) // what this process remembers may be old
 		return nil
 	})
 	return nil

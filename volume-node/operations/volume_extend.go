@@ -24,7 +24,7 @@ func (e *Env) volumeExtend() saga.Definition[volumeExtend] {
 	return saga.Definition[volumeExtend]{
 		Name: string(block.VolumeExtend), Version: 1,
 		Steps: []saga.Step[volumeExtend]{
-			{Name: "reserve", Do: e.reserveExtend, Undo: saga.Nothing[volumeExtend], Retry: tryReserve},
+			{Name: "reserve", Do: e.reserveExtend, Undo: saga.Nothing[volumeExtend], Records: true, Retry: tryReserve},
 			// Shrinking loses data, so nothing is taken back once the backend has grown the volume.
 			{Name: "extend", Do: e.extendVolume, Pivot: true, Retry: tryDriver},
 			{Name: "tell-hosts", Do: e.resizeExports, Retry: untilDone},

@@ -148,10 +148,34 @@ func (w *world) submit(ctx context.Context, id block.OperationID, req messages.R
 	return err
 }
 
+// takeOver takes an operation over as the intake does: together with its first step, where that only stages writes.
+func (w *world) takeOver(ctx context.Context, id block.OperationID) (kvlock.Grant, kvlock.Record, error) {
+	w.workers++
+	worker := fmt.Sprintf("worker-%d", w.workers)
+	rec, err := w.Locks.Record(ctx, string(id))
+	if err != nil || rec.Phase != kvlock.Granted {
+		return w.Locks.Adopt(ctx, string(id), worker, rand.Text())
+	}
+	payload, err := sagakv.DecodePayload(rec.Payload)
+	if err != nil {
+		return kvlock.Grant{}, rec, err
+	}
+	op, err := records.Decode[records.Operation](payload.Request)
+	if err != nil {
+		return kvlock.Grant{}, rec, err
+	}
+	for _, sh := range w.registry.Shapes() {
+		if sh.Name == string(op.Kind) && sh.Steps[0].Records {
+			g, err := w.Locks.Intend(rec, worker, rand.Text())
+			return g, rec, err
+		}
+	}
+	return w.Locks.Adopt(ctx, string(id), worker, rand.Text())
+}
+
 // drive takes an operation over and runs it.
 func (w *world) drive(ctx context.Context, id block.OperationID, opts ...saga.Option) (saga.Status, error) {
-	w.workers++
-	g, rec, err := w.Locks.Adopt(ctx, string(id), fmt.Sprintf("worker-%d", w.workers), rand.Text())
+	g, rec, err := w.takeOver(ctx, id)
 	if errors.Is(err, kvlock.ErrEnded) || errors.Is(err, kvlock.ErrStuck) {
 		return sagakv.StatusOf(rec)
 	}
