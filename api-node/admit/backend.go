@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -31,12 +32,20 @@ func (a *Admitter) checkZone(zone string) error {
 }
 
 // chooseBackend returns the backend in the zone with the most room, by what the view knows. Where it is wrong, the
-// operation's first step finds out and looks for another one.
+// operation's first step finds out and looks for another one. A backend that keeps no data is for measuring: it is chosen
+// only where none that keeps data is served, not where that one is full.
 func (a *Admitter) chooseBackend(zone string, size block.GiB) (string, error) {
+	backends := a.hints.Backends()
+	measuring := !slices.ContainsFunc(backends, func(b records.Backend) bool {
+		return b.KeepsData && a.zoneOf(b) == zone && a.served(b.Name)
+	})
 	var why []string
 	best, most, ties := "", 0.0, 0
-	for _, b := range a.hints.Backends() {
-		room, err := a.room(b, zone, size)
+	for _, b := range backends {
+		room, err := a.roomIn(b, zone, size)
+		if err == nil && !b.KeepsData && !measuring {
+			err = errors.New("keeps no data")
+		}
 		if err != nil {
 			why = append(why, b.Name+" "+err.Error())
 			continue
@@ -59,12 +68,17 @@ func (a *Admitter) chooseBackend(zone string, size block.GiB) (string, error) {
 	return "", messages.Errorf(messages.CodeNoBackend, "No valid backend was found. %s.", strings.Join(why, "; "))
 }
 
-// room returns how many more bytes may be allocated on the backend, or why it is out of the question.
-func (a *Admitter) room(b records.Backend, zone string, size block.GiB) (float64, error) {
+// roomIn returns how many more bytes may be allocated on the backend, or why it is out of the question.
+func (a *Admitter) roomIn(b records.Backend, zone string, size block.GiB) (float64, error) {
 	if z := a.zoneOf(b); z != zone {
 		return 0, fmt.Errorf("is in zone %s, not in %s", z, zone)
 	}
 	return a.roomFor(b.Name, size)
+}
+
+// served reports whether a node serves the backend.
+func (a *Admitter) served(backend string) bool {
+	return slices.ContainsFunc(a.hints.Nodes(), func(n records.Node) bool { return slices.Contains(n.Backends, backend) })
 }
 
 func (a *Admitter) roomFor(backend string, size block.GiB) (float64, error) {
@@ -72,7 +86,7 @@ func (a *Admitter) roomFor(backend string, size block.GiB) (float64, error) {
 	switch {
 	case !ok:
 		return 0, fmt.Errorf("has reported no room")
-	case !slices.ContainsFunc(a.hints.Nodes(), func(n records.Node) bool { return slices.Contains(n.Backends, backend) }):
+	case !a.served(backend):
 		return 0, fmt.Errorf("is served by no node")
 	case p.TotalBytes < 0:
 		return 1 << 62, nil
