@@ -24,7 +24,7 @@ func (e *Env) snapshotDelete() saga.Definition[snapshotDelete] {
 		Name: string(block.SnapshotDelete), Version: 1,
 		Steps: []saga.Step[snapshotDelete]{
 			// The pivot comes first, as in the deletion of a volume.
-			{Name: "check", Do: e.checkSnapshotDelete, Undo: saga.Nothing[snapshotDelete], Pivot: true},
+			{Name: "check", Do: e.checkSnapshotDelete, Undo: saga.Nothing[snapshotDelete], Pivot: true, Records: true},
 			{Name: "delete", Do: e.deleteSnapshot, Retry: untilDone},
 		},
 		Done: e.snapshotDeleted,

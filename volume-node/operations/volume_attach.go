@@ -30,7 +30,7 @@ func (e *Env) volumeAttach() saga.Definition[volumeAttach] {
 		Name: string(block.VolumeAttach), Version: 1,
 		Steps: []saga.Step[volumeAttach]{
 			// Waiting for a slow copy has no last try: the copy ends, and a cancel ends the wait.
-			{Name: "check", Do: e.checkVolumeAttach, Undo: saga.Nothing[volumeAttach],
+			{Name: "check", Do: e.checkVolumeAttach, Undo: saga.Nothing[volumeAttach], Records: true,
 				Retry: saga.Retry{Max: saga.Forever, Min: 100 * time.Millisecond, Ceiling: 2 * time.Second}},
 			{Name: "export", Do: e.exportVolume, Undo: e.unexportVolume, Retry: tryDriver, UndoRetry: tryUndo},
 		},

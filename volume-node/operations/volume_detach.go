@@ -25,7 +25,7 @@ func (e *Env) volumeDetach() saga.Definition[volumeDetach] {
 		Name: string(block.VolumeDetach), Version: 1,
 		Steps: []saga.Step[volumeDetach]{
 			// The pivot comes first: a host that was cut off is not to find itself attached again.
-			{Name: "check", Do: e.checkVolumeDetach, Undo: saga.Nothing[volumeDetach], Pivot: true},
+			{Name: "check", Do: e.checkVolumeDetach, Undo: saga.Nothing[volumeDetach], Pivot: true, Records: true},
 			{Name: "unexport", Do: e.unexportAttachment, Retry: untilDone},
 		},
 		Done: e.volumeDetached,
