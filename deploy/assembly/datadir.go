@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,9 @@ func openDataDir(path, release string) (*dataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting data: value %q: %w", path, err)
 	}
-	if err := os.MkdirAll(abs, 0o700); err != nil {
+	if err := os.MkdirAll(abs, 0o700); errors.Is(err, syscall.ENOTDIR) {
+		return nil, &SettingError{"data", path, "want a directory: there is something else of that name, or above it"}
+	} else if err != nil {
 		return nil, fmt.Errorf("setting data: value %q: %w", path, diskError(err))
 	}
 	lock, err := os.OpenFile(filepath.Join(abs, marker), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
@@ -94,15 +97,34 @@ func (d *dataDir) sub(name string) string { return filepath.Join(d.path, name) }
 // Close gives the directory back.
 func (d *dataDir) Close() error { return d.lock.Close() }
 
-// diskError adds what to do to an error of the disk.
+// diskError adds what to do to an error of the data directory.
 func diskError(err error) error {
 	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%w: the disk is full: make room, then start again; nothing that was acknowledged is lost", err)
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: the file system is read-only: give a directory that can be written", err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w: give a directory that this user may write", err)
 	}
-	return err
+	return fullError(err)
+}
+
+// fullError adds what to do to an error of a full disk. It is no longer one of a setting that is wrong.
+func fullError(err error) error {
+	if err == nil || !isFull(err) || strings.Contains(err.Error(), makeRoom) {
+		return err
+	}
+	return fmt.Errorf("%s: the disk is full: "+makeRoom, err.Error())
+}
+
+// makeRoom is what to do before a start.
+const makeRoom = "make room, then start again; nothing that was acknowledged is lost"
+
+// isFull says whether the error is about a disk without room, or without room for this user; some parts pass on only its text.
+func isFull(err error) bool {
+	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
+			return true
+		}
+	}
+	return false
 }

@@ -29,6 +29,19 @@ func TestDataDirIsUsedByOneProcess(t *testing.T) {
 	}
 }
 
+func TestDataDirIsNoFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{os.DevNull, file, filepath.Join(file, "below")} {
+		if _, err := openDataDir(path, "1.0"); !IsSetting(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "want a directory") {
+			t.Errorf("%s: %v, want a sentence about the setting data", path, err)
+		}
+	}
+}
+
 func TestDataDirOfANewerReleaseIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -16,7 +17,7 @@ type Length struct{ Warm, Row, Floor time.Duration }
 var DefaultLength = Length{Warm: time.Second, Row: 4 * time.Second, Floor: 2 * time.Second}
 
 const (
-	oneGiB = `{"volume":{"size":1,"name":"bench"}}`
+	oneGiB = `"size":1`
 	// createCommits is how many commits a create takes: submit, take over, reserve, end.
 	createCommits = 4
 	listed        = 1000
@@ -25,13 +26,15 @@ const (
 var clients = []int{1, 16, 64}
 
 // API measures the control plane: the cases named, or all.
-func API(ctx context.Context, t Target, l Length, cases []string, progress func(string)) ([]Row, error) {
+func API(ctx context.Context, t Target, l Length, cases []string, progress func(string)) (rows []Row, err error) {
 	call, err := newCaller(t.Endpoint, 64)
 	if err != nil {
 		return nil, err
 	}
 	defer call.close()
-	b := &apiBench{target: t, length: l, call: call, floors: newFloors(t.Store, l.Floor), progress: progress}
+	under := newFloors(t.Store, l.Floor)
+	defer func() { err = errors.Join(err, under.close(ctx)) }()
+	b := &apiBench{target: t, length: l, call: call, floors: under, progress: progress}
 	parts := []part{
 		{[]string{"batch-4", "batch-64", "update-1"}, b.bare},
 		{[]string{"list-detail-1000", "get-by-id"}, b.lists},
@@ -42,6 +45,9 @@ func API(ctx context.Context, t Target, l Length, cases []string, progress func(
 		if !slices.ContainsFunc(parts, func(p part) bool { return slices.Contains(p.cases, c) }) {
 			return nil, fmt.Errorf("setting case: there is no case %q", c)
 		}
+	}
+	if t.Remove {
+		defer func() { err = errors.Join(err, call.remove(ctx, progress)) }()
 	}
 	for _, part := range parts {
 		if len(cases) > 0 && !slices.ContainsFunc(cases, func(c string) bool { return slices.Contains(part.cases, c) }) {

@@ -32,6 +32,8 @@ type Target struct {
 	Endpoint string
 	// Store is the stream under it; nil: floors are not measured.
 	Store *kvtx.Store
+	// Remove: it stays when the run is over, so what the run made is removed from it.
+	Remove bool
 }
 
 // Row is one line of figures.

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -22,14 +23,17 @@ const (
 
 // Data measures create-from-snapshot of 10 GiB with 2.5 GiB written, from the request to available, against the bare
 // reflink with its fsyncs in the same directory. The directory of the file backend must be on a file system with reflink.
-func Data(ctx context.Context, t Target, dir string, l Length, progress func(string)) ([]Row, error) {
+func Data(ctx context.Context, t Target, dir string, l Length, progress func(string)) (rows []Row, err error) {
 	call, err := newCaller(t.Endpoint, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer call.close()
+	if t.Remove {
+		defer func() { err = errors.Join(err, call.remove(ctx, progress)) }()
+	}
 	progress("write 2.5 GiB into a volume of 10 GiB")
-	source, operation, err := call.create(ctx, fmt.Sprintf(`{"volume":{"size":%d,"name":"source"}}`, cloneGiB))
+	source, operation, err := call.create(ctx, fmt.Sprintf(`"size":%d`, cloneGiB))
 	if err != nil {
 		return nil, err
 	}
@@ -52,16 +56,19 @@ func Data(ctx context.Context, t Target, dir string, l Length, progress func(str
 			return nil, err
 		}
 		clones = append(clones, took)
-		if took, err = timed(func() error { return bareReflink(path, filepath.Join(dir, fmt.Sprintf("bare-%d", i))) }); err != nil {
+		copied := filepath.Join(dir, fmt.Sprintf("%s-%d", call.name, i))
+		took, err = timed(func() error { return bareReflink(path, copied) })
+		if err = errors.Join(err, removeFiles(copied, copied+temporary)); err != nil {
 			return nil, err
 		}
 		bare = append(bare, took)
 	}
 	f := newFloors(t.Store, l.Floor)
-	rows := []Row{rowOf("clone-10g", clones), rowOf("bare-reflink-10g", bare)}
+	rows = []Row{rowOf("clone-10g", clones), rowOf("bare-reflink-10g", bare)}
 	if f == nil {
 		return rows, nil
 	}
+	defer func() { err = errors.Join(err, f.close(ctx)) }()
 	batch, err := f.batch(ctx, 4)
 	if err != nil {
 		return nil, err
@@ -89,7 +96,7 @@ func rowOf(name string, took []time.Duration) Row {
 }
 
 func snap(ctx context.Context, call *caller, volume string) (string, error) {
-	body := fmt.Sprintf(`{"snapshot":{"volume_id":%q,"name":"source"}}`, volume)
+	body := fmt.Sprintf(`{"snapshot":{"volume_id":%q,"name":%q}}`, volume, call.name)
 	data, header, err := call.do(ctx, http.MethodPost, "/v3/"+project+"/snapshots", []byte(body))
 	if err != nil {
 		return "", err
@@ -102,7 +109,7 @@ func snap(ctx context.Context, call *caller, volume string) (string, error) {
 }
 
 func cloneOnce(ctx context.Context, call *caller, snapshot string) error {
-	_, operation, err := call.create(ctx, fmt.Sprintf(`{"volume":{"size":%d,"snapshot_id":%q}}`, cloneGiB, snapshot))
+	_, operation, err := call.create(ctx, fmt.Sprintf(`"size":%d,"snapshot_id":%q`, cloneGiB, snapshot))
 	if err != nil {
 		return err
 	}
@@ -131,6 +138,20 @@ func writeSome(path string) error {
 	return f.Sync()
 }
 
+// temporary ends the name of a file that is being made.
+const temporary = ".tmp"
+
+// removeFiles removes those of the files that are there.
+func removeFiles(paths ...string) error {
+	var errs []error
+	for _, path := range paths {
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // bareReflink is the least that a durable clone takes: reflink, sync of the file, rename, sync of the folder.
 func bareReflink(from, to string) error {
 	src, err := os.Open(from)
@@ -138,7 +159,7 @@ func bareReflink(from, to string) error {
 		return err
 	}
 	defer src.Close()
-	tmp := to + ".tmp"
+	tmp := to + temporary
 	dst, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -29,6 +29,16 @@ func newFloors(store *kvtx.Store, length time.Duration) *floors {
 	return &floors{bare: store.Bare(recordSize), length: length}
 }
 
+// close removes the scratch messages.
+func (f *floors) close(ctx context.Context) error {
+	if f == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+	defer cancel()
+	return f.bare.Close(ctx)
+}
+
 // batch measures atomic batches of n messages, one in flight. Ops are batches.
 func (f *floors) batch(ctx context.Context, n int) (Row, error) {
 	r, err := f.repeat(ctx, fmt.Sprintf("batch-%d", n), f.length, func() (time.Duration, error) { return f.bare.Batch(ctx, n) })
@@ -70,7 +80,7 @@ func (f *floorOf) add(ctx context.Context, under *floors, messages float64, work
 	if under == nil || messages <= 0 {
 		return nil
 	}
-	n := min(max(int(float64(workers)*messages/float64(commits)+0.5), 1), maxBatch)
+	n := batchSize(messages, workers, commits)
 	b, err := under.repeat(ctx, fmt.Sprintf("batch-%d", n), under.length/slicesOfRow, func() (time.Duration, error) { return under.bare.Batch(ctx, n) })
 	if err != nil {
 		return err
@@ -79,6 +89,11 @@ func (f *floorOf) add(ctx context.Context, under *floors, messages float64, work
 	f.messages += messages
 	f.ops += b.Ops * float64(n) / messages
 	return nil
+}
+
+// batchSize is how many messages the commits of all workers hold together, as far as one commit may.
+func batchSize(messages float64, workers, commits int) int {
+	return min(max(int(float64(workers)*messages/float64(commits)+0.5), 1), maxBatch)
 }
 
 // figures are the messages of an operation and the operations per second of the floor; 0 if none was measured.

@@ -10,7 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const project = "bench"
@@ -22,6 +25,8 @@ const answerLimit = 2 * time.Minute
 // the goroutines of net/http's client, because the load shares its machine with what it measures.
 type caller struct {
 	host string
+	// name is what this run calls all that it makes.
+	name string
 	idle chan *conn
 }
 
@@ -38,7 +43,7 @@ func newCaller(endpoint string, workers int) (*caller, error) {
 	if err != nil || u.Scheme != "http" || u.Host == "" || u.Path != "" && u.Path != "/" {
 		return nil, fmt.Errorf("setting endpoint: value %q: want http://HOST:PORT", endpoint)
 	}
-	return &caller{host: u.Host, idle: make(chan *conn, 2*workers)}, nil
+	return &caller{host: u.Host, name: "bench-" + uuid.NewString()[:8], idle: make(chan *conn, 2*workers)}, nil
 }
 
 func (c *caller) conn(ctx context.Context) (*conn, error) {
@@ -88,10 +93,18 @@ func (c *caller) do(ctx context.Context, method, path string, body []byte) ([]by
 	}
 	c.give(k)
 	if head.code >= http.StatusMultipleChoices {
-		return nil, nil, fmt.Errorf("%s %s: %s: %.300s", method, path, head.status, data)
+		return nil, nil, &answerError{head.code, fmt.Sprintf("%s %s: %s: %.300s", method, path, head.status, strings.Join(strings.Fields(string(data)), " "))}
 	}
 	return data, head.fields, nil
 }
+
+// answerError is an answer that is no success.
+type answerError struct {
+	code int
+	text string
+}
+
+func (e *answerError) Error() string { return e.text }
 
 // head is what an answer begins with.
 type head struct {
@@ -126,9 +139,9 @@ func (k *conn) exchange(ctx context.Context, host, method, path string, body []b
 	return data, head{resp.StatusCode, resp.Status, resp.Header}, err
 }
 
-// create asks for a volume and returns its ID and the operation's.
-func (c *caller) create(ctx context.Context, body string) (volume, operation string, err error) {
-	data, header, err := c.do(ctx, http.MethodPost, "/v3/"+project+"/volumes", []byte(body))
+// create asks for a volume with these fields, in JSON, and returns its ID and the operation's.
+func (c *caller) create(ctx context.Context, fields string) (volume, operation string, err error) {
+	data, header, err := c.do(ctx, http.MethodPost, "/v3/"+project+"/volumes", []byte(`{"volume":{"name":"`+c.name+`",`+fields+`}}`))
 	if err != nil {
 		return "", "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,9 +24,9 @@ import (
 )
 
 type benchFlags struct {
-	endpoint, nats, dir, output, profile string
-	cases                                []string
-	length                               time.Duration
+	endpoint, nats, dir, profile string
+	cases                        []string
+	length                       time.Duration
 }
 
 func benchCommand() *cobra.Command {
@@ -38,20 +39,17 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 	var b benchFlags
 	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
 	flags := cmd.Flags()
-	flags.StringVar(&b.endpoint, "endpoint", "", "measure this API node; default: a stack of its own in a temporary directory")
+	flags.StringVar(&b.endpoint, flagEndpoint, "", "measure this API node, and remove what was made; default: a stack of its own in a temporary directory")
 	flags.StringVar(&b.nats, "nats", "", "with --endpoint: URL of its NATS server, for the floors")
 	flags.StringVar(&b.dir, "dir", "", "directory of the stack of its own, or of the file backend of the endpoint; default: a temporary one")
-	flags.StringVarP(&b.output, "output", "o", formatTable, "table or json")
-	flags.StringVar(&b.profile, "cpu-profile", "", "write a CPU profile of this process to the file (pprof)")
+	outputFlag(cmd)
+	flags.StringVar(&b.profile, flagProfile, "", "write a CPU profile of this process to the file (pprof)")
 	flags.StringSliceVar(&b.cases, "case", nil, "only these cases, such as create-ended; default: all")
-	flags.DurationVar(&b.length, "length", bench.DefaultLength.Row, "how long each row is measured")
+	flags.Var(newDuration(&b.length, bench.DefaultLength.Row, 100*time.Millisecond, time.Hour), "length", "how long each row is measured")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		p, err := newPrinter(cmd)
 		if err != nil {
 			return err
-		}
-		if b.length < 100*time.Millisecond {
-			return &usageError{&assembly.SettingError{Name: "length", Value: b.length.String(), Want: "want 100ms or more"}}
 		}
 		l := bench.Length{Warm: b.length / 4, Row: b.length, Floor: b.length / 2}
 		stop, err := startProfile(b.profile)
@@ -61,14 +59,15 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 		defer stop()
 		machine := bench.ThisMachine()
 		rows, err := run(cmd.Context(), &b, l, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "…", what) })
-		if err != nil {
+		if err != nil && len(rows) == 0 {
 			return err
 		}
 		result := bench.Result{Bench: name, Machine: machine, Versions: benchVersions(), Rows: rows}
+		show := result.Print
 		if p.asJSON {
-			return p.json(result)
+			show = func(io.Writer) error { return p.json(result) }
 		}
-		return result.Print(p.out)
+		return errors.Join(err, show(p.out)) // what was measured is shown, also when something is left
 	}
 	return cmd
 }
@@ -137,7 +136,7 @@ func (b *benchFlags) with(ctx context.Context, backend string, measure func(cont
 		if err != nil {
 			return err
 		}
-		return errors.Join(measure(ctx, bench.Target{Endpoint: b.endpoint, Store: store}, b.dir), done())
+		return errors.Join(measure(ctx, bench.Target{Endpoint: b.endpoint, Store: store, Remove: true}, b.dir), done())
 	}
 	dir, err := os.MkdirTemp(b.dir, "scoria-bench-")
 	if err != nil {

@@ -15,48 +15,80 @@ import (
 	"time"
 
 	"github.com/scoria-storage/scoria/deploy/assembly"
+	"github.com/scoria-storage/scoria/messages/block"
 )
+
+// defaultEndpoint is where an API node listens that was told nothing else.
+const defaultEndpoint = "http://127.0.0.1:8776"
 
 // client speaks HTTP to an API node, for the commands of people.
 type client struct {
 	endpoint, project string
 	http              *http.Client
+	// answered: there was an answer, so something listens or did.
+	answered bool
 }
 
 // apiError is an answer that is no success.
 type apiError struct {
 	status  int
 	message string
+	// operation is what the answer names, or "".
+	operation string
 }
 
 func (e *apiError) Error() string { return fmt.Sprintf("%s (HTTP %d)", e.message, e.status) }
 
+// hasStatus reports whether err is an answer with the status.
+func hasStatus(err error, status int) bool {
+	answer, ok := errors.AsType[*apiError](err)
+	return ok && answer.status == status
+}
+
 func newClient(endpoint, project string) (*client, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, &usageError{&assembly.SettingError{Name: "endpoint", Value: endpoint, Want: "want a URL such as http://127.0.0.1:8776"}}
+		return nil, &usageError{&assembly.SettingError{Name: flagEndpoint, Value: endpoint, Want: "want a URL such as " + defaultEndpoint}}
+	}
+	if block.CheckToken(project) != nil {
+		return nil, &usageError{&assembly.SettingError{Name: flagProject, Value: project, Want: "want 1 to 64 letters, digits, _ and -"}}
 	}
 	return &client{endpoint: strings.TrimRight(endpoint, "/"), project: project, http: &http.Client{}}, nil
 }
 
-// volumeAPI is a path of the Block Storage API.
-func (c *client) volumeAPI(format string, args ...any) string {
-	return "/v3/" + url.PathEscape(c.project) + fmt.Sprintf(format, args...)
+// volumeAPI is a path of the Block Storage API: each part is escaped.
+func (c *client) volumeAPI(parts ...string) string {
+	return apiPath("/v3", append([]string{c.project}, parts...)...)
+}
+
+// ownAPI is a path of Scoria's own calls: each part is escaped.
+func ownAPI(parts ...string) string { return apiPath("/scoria/v1", parts...) }
+
+func apiPath(path string, parts ...string) string {
+	for _, part := range parts {
+		path += "/" + url.PathEscape(part)
+	}
+	return path
 }
 
 // call sends in as JSON and reads the answer into out; either may be nil.
 func (c *client) call(ctx context.Context, method, path string, in, out any) (http.Header, error) {
-	resp, err := c.send(ctx, method, path, in)
+	return c.callWith(ctx, nil, method, path, in, out)
+}
+
+// callWith is call with headers.
+func (c *client) callWith(ctx context.Context, header http.Header, method, path string, in, out any) (http.Header, error) {
+	resp, err := c.send(ctx, header, method, path, in)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, c.lost(method, "in the middle of its answer", err)
 	}
 	if resp.StatusCode >= 300 {
-		return nil, &apiError{resp.StatusCode, errorText(resp, data)}
+		return nil, &apiError{resp.StatusCode, plain(errorText(resp, data)), resp.Header.Get(headerOperation)}
 	}
 	if out != nil {
 		if err := json.Unmarshal(data, out); err != nil {
@@ -66,7 +98,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) (ht
 	return resp.Header, nil
 }
 
-func (c *client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+func (c *client) send(ctx context.Context, header http.Header, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -79,6 +111,9 @@ func (c *client) send(ctx context.Context, method, path string, in any) (*http.R
 	if err != nil {
 		return nil, err
 	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
 	req.Header.Set("X-Auth-Token", "admin:"+c.project)
 	req.Header.Set("OpenStack-API-Version", "volume 3.71")
 	req.Header.Set("Accept", "application/json")
@@ -87,16 +122,41 @@ func (c *client) send(ctx context.Context, method, path string, in any) (*http.R
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(method, err)
 	}
+	c.answered = true
 	return resp, nil
 }
 
-func (c *client) unreachable(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && errors.Is(op, syscall.ECONNREFUSED) {
+// unreachable says in words why there is no answer.
+func (c *client) unreachable(method string, err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err // the rest of its text is the URL
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case !ok || op.Op != "dial":
+		return c.lost(method, "before it answered", err)
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case c.answered:
+		return fmt.Errorf("the API node at %s answered before and cannot be reached any more (%w): what it accepted goes on when it is back", c.endpoint, op.Err)
+	case errors.Is(op, syscall.ECONNREFUSED):
 		return fmt.Errorf("nothing listens at %s: start it with `scoria up --data DIR`, or name another with --endpoint or SCORIA_ENDPOINT", c.endpoint)
 	}
-	return err
+	return fmt.Errorf("%s cannot be reached: %w; name another API node with --endpoint or SCORIA_ENDPOINT", c.endpoint, op.Err)
+}
+
+// lost says that a connection over which a request may have been sent is gone. What was to be changed may have been.
+func (c *client) lost(method, when string, err error) error {
+	text := fmt.Sprintf("the connection to %s was lost %s", c.endpoint, when)
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	if method != http.MethodGet {
+		text += "; the request may have been accepted: look before you repeat it"
+	}
+	return fmt.Errorf("%s (%w)", text, err)
 }
 
 // errorText takes the message out of an OpenStack error body: one key that holds code and message.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -223,7 +224,19 @@ func TestWrongCallsAreRefused(t *testing.T) {
 		{[]string{"volume", "list", "-o", "xml"}, `setting output: value "xml": want table or json`},
 		{[]string{"volume", "list", "--endpoint", "nonsense"}, `setting endpoint: value "nonsense"`},
 		{[]string{"volume", "extend", "v1"}, "setting size"},
-		{[]string{"volume", "extend", "v1", "--size", "big"}, "big"},
+		{[]string{"volume", "extend", "v1", "--size", "big"}, `setting size: value "big": want a whole number; see`},
+		{[]string{"volume", "create", "--size", "99999999999999999999"}, "the number is too large"},
+		{[]string{"volume", "list", "--no-wait=perhaps"}, `setting no-wait: value "perhaps": want true or false`},
+		{[]string{"volume", "list", "--limit", "0"}, `setting limit: value "0": want 1 or more rows`},
+		{[]string{"volume", "list", "--project", "a/b"}, `setting project: value "a/b"`},
+		{[]string{"operation", "list", "--phase", "foo"}, `setting phase: value "foo": want one of queued, granted, running`},
+		{[]string{"operation", "list", "--kind", "volume.paint"}, `setting kind: value "volume.paint": want one of volume.create, volume.delete`},
+		{[]string{"operation", "list", "--phase", ""}, `setting phase: value "": want one of`},
+		{[]string{"up", "--lease", "0s"}, `setting lease: value "0s": want a time from 1s to 24h`},
+		{[]string{"up", "--workers", "0"}, `setting workers: value "0": want 1 to 10000 operations`},
+		{[]string{"up", "--attach-wait", "-1s"}, `setting attach-wait: value "-1s": want a time from 1s to 1h`},
+		{[]string{"api-node", "--replicas", "0"}, `setting replicas: value "0": want 1, 3 or 5 copies`},
+		{[]string{"version", "-o", "xml"}, "want table or json"},
 		{[]string{"volume", "revert", "v1"}, "setting snapshot"},
 		{[]string{"volume", "set", "v1"}, "--name or --description"},
 		{[]string{"operation", "abandon", "o1"}, "setting reason"},
@@ -238,6 +251,18 @@ func TestWrongCallsAreRefused(t *testing.T) {
 		if n := strings.Count(strings.TrimSpace(stderr), "\n"); n > 0 {
 			t.Errorf("%q: said %d lines", c.args, n+1)
 		}
+	}
+}
+
+func TestTheVersionIsForPeopleAndForPrograms(t *testing.T) {
+	t.Parallel()
+	if stdout, _, status := scoria(t, "version"); status != 0 || !strings.HasPrefix(stdout, "scoria "+Release+" go") {
+		t.Errorf("status %d, printed %q", status, stdout)
+	}
+	stdout, _, status := scoria(t, "version", "-o", "json")
+	var v map[string]string
+	if err := json.Unmarshal([]byte(stdout), &v); err != nil || status != 0 || v["release"] != Release || v["go"] == "" || v["platform"] == "" {
+		t.Errorf("status %d, printed %q (%v)", status, stdout, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -43,10 +42,14 @@ func lockCommand() *cobra.Command {
 
 func lockList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List all locks that are held", Args: cobra.NoArgs}
+	limit := limitFlag(cmd)
 	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
-		locks, err := s.locks(ctx, "/scoria/v1/locks")
+		locks, err := s.locks(ctx, ownAPI("locks")) // the API has no pages of them
 		if err != nil {
 			return err
+		}
+		if *limit > 0 {
+			locks = locks[:min(*limit, len(locks))]
 		}
 		if s.asJSON {
 			return s.json(locks)
@@ -68,12 +71,12 @@ func (s *session) locks(ctx context.Context, path string) ([]lock, error) {
 }
 
 func lockExplain() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "explain KEY|VOLUME", Short: "Say who holds a key, since when, at which step, how often it was tried, and what will release it", Args: cobra.ExactArgs(1),
+	cmd := lockKey.one(&cobra.Command{
+		Use: "explain KEY|VOLUME", Short: "Say who holds a key, since when, at which step, how often it was tried, and what will release it",
 		Example: "  scoria lock explain volume.6f2b3f4e-9d0c-4b7e-8a65-0123456789ab\n  scoria lock explain 6f2b3f4e-9d0c-4b7e-8a65-0123456789ab",
-	}
+	})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		locks, err := s.locks(ctx, "/scoria/v1/locks/"+pathPart(args[0]))
+		locks, err := s.locks(ctx, ownAPI("locks", args[0]))
 		if err != nil {
 			return err
 		}
@@ -87,22 +90,22 @@ func lockExplain() *cobra.Command {
 				explain(s, l.Key, h)
 			}
 			for _, w := range l.Waiting {
-				fmt.Fprintf(s.out, "%s: operation %s waits for it %s since %s\n", l.Key, w.Operation, w.Mode, age(w.Since))
+				writeLine(s.out, "%s: operation %s waits for it %s since %s", l.Key, w.Operation, w.Mode, age(w.Since))
 			}
 		}
 		if free {
-			fmt.Fprintf(s.out, "%s: nobody holds it\n", args[0])
+			writeLine(s.out, "%s: nobody holds it", args[0])
 		}
 		return nil
 	})
 }
 
 func explain(s *session, key string, h lockHolder) {
-	fmt.Fprintf(s.out, "%s is held %s since %s\n", key, h.Mode, age(h.Since))
-	fmt.Fprintf(s.out, "  by        operation %s (%s of %s, project %s)\n", h.Operation, h.Kind, h.Resource, h.Project)
-	fmt.Fprintf(s.out, "  which is  %s at step %s, attempt %d; taken over %d times, last by worker %s\n", h.Phase, orDash(h.Step), h.Attempt, h.Epoch, orDash(h.Worker))
+	writeLine(s.out, "%s is held %s since %s", key, h.Mode, age(h.Since))
+	writeLine(s.out, "  by        operation %s (%s of %s, project %s)", h.Operation, h.Kind, h.Resource, h.Project)
+	writeLine(s.out, "  which is  %s at step %s, attempt %d; taken over %d times, last by worker %s", h.Phase, orDash(h.Step), h.Attempt, h.Epoch, orDash(h.Worker))
 	if h.Error != "" {
-		fmt.Fprintf(s.out, "  because   %s\n", h.Error)
+		writeLine(s.out, "  because   %s", h.Error)
 	}
-	fmt.Fprintf(s.out, "  released  %s\n", h.ReleasedBy)
+	writeLine(s.out, "  released  %s", h.ReleasedBy)
 }

@@ -105,7 +105,7 @@ func upCommand() *cobra.Command {
 	var backends backendsFlag
 	cmd := &cobra.Command{
 		Use: "up --data DIR", Short: "Start everything in one process: NATS, API node, volume node and the export server", Args: cobra.NoArgs,
-		Example: "  scoria up --data ./data\n  scoria up --data ./data --backend fast=file:path=/srv/fast --backend fake=null",
+		Example: "  scoria up --data ./data\n  scoria up --data ./data --backend fast=file:path=/srv/fast --backend large=file:path=/srv/large",
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "directory that everything is kept in")
@@ -131,32 +131,31 @@ func upCommand() *cobra.Command {
 
 // welcome says what to type next.
 func welcome(w io.Writer, url string, cfg *assembly.UpConfig) {
-	program := os.Args[0]
+	fmt.Fprintf(w, "\n  HTTP     %s/v3   NATS %s   metrics http://%s/metrics   data %s\n\nTry next, in another terminal:\n", url, cfg.NATSListen, cfg.Volume.Metrics, cfg.Data)
 	endpoint := ""
-	if url != "http://"+apinode.DefaultListen {
+	if url != defaultEndpoint {
 		endpoint = " --endpoint " + url
 	}
-	fmt.Fprintf(w, `
-  HTTP     %s/v3   NATS %s   metrics http://%s/metrics   data %s
-
-Try next, in another terminal:
-  %s volume create --size 1 --name first%s
-  %s volume attach VOLUME%s
-  %s operation list%s      (and: operation watch OPERATION)
-`, url, cfg.NATSListen, cfg.Volume.Metrics, cfg.Data, program, endpoint, program, endpoint, program, endpoint)
+	for _, command := range []string{"volume create --size 1 --name first", "volume attach VOLUME", "operation list", "operation watch OPERATION"} {
+		fmt.Fprintf(w, "  %s %s%s\n", os.Args[0], command, endpoint)
+	}
 }
 
 func apiFlags(flags *pflag.FlagSet, quota *quotaFlag, attachWait *time.Duration) {
 	flags.Var(quota, "quota", "limits of projects without their own; -1 is no limit")
-	flags.DurationVar(attachWait, "attach-wait", time.Minute, "how long changes of attachments wait for their operation before they answer 503 with its ID")
+	flags.Var(newDuration(attachWait, time.Minute, time.Second, time.Hour), "attach-wait", "how long changes of attachments wait for their operation before they answer 503 with its ID")
+}
+
+func replicasFlag(flags *pflag.FlagSet, replicas *int) {
+	flags.Var(newCount(replicas, 1, 1, 5, "want 1, 3 or 5 copies"), "replicas", "copies of the stream, if this node makes it: 1, 3 or 5")
 }
 
 func nodeFlags(flags *pflag.FlagSet, v *assembly.VolumeConfig, backends *backendsFlag) {
 	flags.StringVar(&v.Name, "name", "", "name of the node; default: the name of the host")
 	flags.StringVar(&v.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
-	flags.Var(backends, "backend", "a backend, such as local=file:path=DIR or fake=null; repeatable")
-	flags.IntVar(&v.Workers, "workers", 32, "operations that run at the same time, for each backend")
-	flags.DurationVar(&v.Lease, "lease", 30*time.Second, "after this time without a sign of its worker, another may take an operation over")
+	flags.Var(backends, "backend", "a backend, such as local=file:path=DIR or fake=null; repeatable, in SCORIA_BACKEND with spaces between")
+	flags.Var(newCount(&v.Workers, 32, 1, 10_000, "want 1 to 10000 operations at a time"), "workers", "operations that run at the same time, for each backend")
+	flags.Var(newDuration(&v.Lease, 30*time.Second, time.Second, 24*time.Hour), "lease", "after this time without a sign of its worker, another may take an operation over")
 }
 
 // settingsFirst makes the error of a setting a wrong call.
@@ -176,7 +175,7 @@ func apiNodeCommand() *cobra.Command {
 	flags.StringVar(&cfg.NATS, "nats", "", "URL of the NATS servers")
 	flags.StringVar(&cfg.Listen, "listen", apinode.DefaultListen, "HOST:PORT of the HTTP server")
 	flags.StringVar(&cfg.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
-	flags.IntVar(&cfg.Replicas, "replicas", 1, "copies of the stream, if this node makes it: 1, 3 or 5")
+	replicasFlag(flags, &cfg.Replicas)
 	apiFlags(flags, &quota, &cfg.AttachWait)
 	logs.register(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -196,12 +195,17 @@ func volumeNodeCommand() *cobra.Command {
 	var backends backendsFlag
 	cmd := &cobra.Command{
 		Use: "volume-node --nats URL --name NODE --state DIR --backend NAME=KIND", Short: "Start a volume node", Args: cobra.NoArgs,
-		Example: "  scoria volume-node --nats nats://127.0.0.1:4222 --name n1 --state /var/lib/scoria --backend local=file:path=/srv/volumes",
+		Long: `Start a volume node. Several processes with the same name and state directory are one node and share its work.
+
+Beside a "scoria up" on the same machine, --metrics must be another address than that one's; a process that is to share the work of its node
+has the node's name and --state DATA/node, where DATA is the directory of up.`,
+		Example: "  scoria volume-node --nats nats://127.0.0.1:4222 --name n1 --state /var/lib/scoria --backend local=file:path=/srv/volumes\n" +
+			"  scoria volume-node --nats nats://127.0.0.1:4222 --name n1 --state ./data/node --backend local=file:path=./data/volumes --metrics 127.0.0.1:9777",
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.NATS, "nats", "", "URL of the NATS servers")
 	flags.StringVar(&cfg.Volume.State, "state", "", "directory of the node's identity and its export server")
-	flags.IntVar(&cfg.Replicas, "replicas", 1, "copies of the stream, if this node makes it: 1, 3 or 5")
+	replicasFlag(flags, &cfg.Replicas)
 	nodeFlags(flags, &cfg.Volume, &backends)
 	logs.register(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
 )
 
 func operationCommand() *cobra.Command {
@@ -20,25 +21,35 @@ func operationCommand() *cobra.Command {
 func operationList() *cobra.Command {
 	var kind, phase string
 	cmd := &cobra.Command{Use: "list", Short: "List operations, newest first; ended ones are kept for a day", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&kind, "kind", "", "only this kind, such as volume.create")
-	cmd.Flags().StringVar(&phase, "phase", "", "only this phase: granted, running, undoing, done, undone, stuck, void")
+	wordFlag(cmd, &kind, "kind", kinds(), "only this kind: ")
+	wordFlag(cmd, &phase, "phase", messages.Phases(), "only this phase: ")
+	limit := limitFlag(cmd)
 	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
 		query := url.Values{"project": {s.project}}
 		setQuery(query, "kind", kind)
 		setQuery(query, "phase", phase)
-		var out struct{ Operations []messages.Operation }
-		if _, err := s.call(ctx, http.MethodGet, "/scoria/v1/operations?"+query.Encode(), nil, &out); err != nil {
+		operations, err := listAll(ctx, s, ownAPI("operations"), query, "operations", *limit, func(op messages.Operation) string { return string(op.ID) })
+		if err != nil {
 			return err
 		}
 		if s.asJSON {
-			return s.json(out.Operations)
+			return s.json(operations)
 		}
-		rows := make([][]string, 0, len(out.Operations))
-		for _, op := range out.Operations {
+		rows := make([][]string, 0, len(operations))
+		for _, op := range operations {
 			rows = append(rows, []string{string(op.ID), string(op.Kind), op.Phase, orDash(op.Step), op.Resource, age(op.Submitted), orDash(op.Error)})
 		}
 		return s.table([]string{"ID", "KIND", "PHASE", "STEP", "RESOURCE", "AGE", "ERROR"}, rows)
 	})
+}
+
+// kinds are the kinds of operations, as the flag takes them.
+func kinds() []string {
+	var words []string
+	for _, k := range block.Kinds() {
+		words = append(words, string(k))
+	}
+	return words
 }
 
 func setQuery(q url.Values, key, value string) {
@@ -48,7 +59,7 @@ func setQuery(q url.Values, key, value string) {
 }
 
 func operationShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show OPERATION", Short: "Show an operation", Args: cobra.ExactArgs(1)}
+	cmd := operationID.one(&cobra.Command{Use: "show OPERATION", Short: "Show an operation"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		op, err := s.operation(ctx, args[0])
 		if err != nil {
@@ -74,7 +85,7 @@ func (s *session) showOperation(op messages.Operation) error {
 }
 
 func operationWatch() *cobra.Command {
-	cmd := &cobra.Command{Use: "watch OPERATION", Short: "Follow an operation until it has ended", Args: cobra.ExactArgs(1)}
+	cmd := operationID.one(&cobra.Command{Use: "watch OPERATION", Short: "Follow an operation until it has ended"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		var failed error
 		op, err := s.follow(ctx, args[0], func(op messages.Operation) {
@@ -82,8 +93,7 @@ func operationWatch() *cobra.Command {
 				failed = errors.Join(failed, s.json(op))
 				return
 			}
-			_, err := fmt.Fprintln(s.out, line(op))
-			failed = errors.Join(failed, err)
+			writeLine(s.out, "%s", line(op))
 		})
 		if err := errors.Join(err, failed); err != nil {
 			return err
@@ -93,14 +103,14 @@ func operationWatch() *cobra.Command {
 }
 
 func operationCancel() *cobra.Command {
-	cmd := &cobra.Command{Use: "cancel OPERATION", Short: "Ask a running operation to undo what it did; one past its point of no return goes on", Args: cobra.ExactArgs(1)}
+	cmd := liveID.one(&cobra.Command{Use: "cancel OPERATION", Short: "Ask a running operation to undo what it did; one past its point of no return goes on"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		return s.operate(ctx, args[0], "cancel", map[string]any{})
 	})
 }
 
 func operationResume() *cobra.Command {
-	cmd := &cobra.Command{Use: "resume OPERATION", Short: "Let a stuck operation go on from the step that failed", Args: cobra.ExactArgs(1)}
+	cmd := stuckID.one(&cobra.Command{Use: "resume OPERATION", Short: "Let a stuck operation go on from the step that failed"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		return s.operate(ctx, args[0], "resume", map[string]any{})
 	})
@@ -108,10 +118,10 @@ func operationResume() *cobra.Command {
 
 func operationAbandon() *cobra.Command {
 	var reason string
-	cmd := &cobra.Command{
-		Use: "abandon OPERATION --reason TEXT", Args: cobra.ExactArgs(1),
+	cmd := stuckID.one(&cobra.Command{
+		Use:   "abandon OPERATION --reason TEXT",
 		Short: "End a stuck operation as it is and give its locks back; what it made half may be left",
-	}
+	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit record")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		if reason == "" {
@@ -123,6 +133,6 @@ func operationAbandon() *cobra.Command {
 
 // operate sends what an operator asks of an operation.
 func (s *session) operate(ctx context.Context, id, verb string, in map[string]any) error {
-	_, err := s.call(ctx, http.MethodPost, "/scoria/v1/operations/"+pathPart(id)+"/"+verb, in, nil)
+	_, err := s.call(ctx, http.MethodPost, ownAPI("operations", id, verb), in, nil)
 	return err
 }

@@ -18,14 +18,20 @@ const (
 	formatJSON  = "json"
 )
 
-// printer shows results: tables for people, JSON for programs.
+// printer shows results: tables for people, JSON for programs. What people see is plain; JSON is exact.
 type printer struct {
 	out    io.Writer
 	asJSON bool
 }
 
+// outputFlag gives cmd the flag that newPrinter reads.
+func outputFlag(cmd *cobra.Command) {
+	cmd.Flags().StringP(flagOutput, "o", formatTable, "table or json")
+	completeFlag(cmd, flagOutput, formatTable, formatJSON)
+}
+
 func newPrinter(cmd *cobra.Command) (*printer, error) {
-	format, err := cmd.Flags().GetString("output")
+	format, err := cmd.Flags().GetString(flagOutput)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +41,7 @@ func newPrinter(cmd *cobra.Command) (*printer, error) {
 	case formatJSON:
 		return &printer{out: cmd.OutOrStdout(), asJSON: true}, nil
 	}
-	return nil, &usageError{&assembly.SettingError{Name: "output", Value: format, Want: "want table or json"}}
+	return nil, &usageError{&assembly.SettingError{Name: flagOutput, Value: format, Want: "want table or json"}}
 }
 
 func (p *printer) json(v any) error {
@@ -46,19 +52,18 @@ func (p *printer) json(v any) error {
 
 // table prints rows under headings.
 func (p *printer) table(headings []string, rows [][]string) error {
-	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(headings, "\t"))
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
+	return p.fields(append([][]string{headings}, rows...))
 }
 
-// fields prints one thing, a line for each field.
+// fields prints rows without headings, such as one thing with a line for each field.
 func (p *printer) fields(rows [][]string) error {
 	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = plain(cell)
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }

@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(stderr, "scoria: %v\n", err)
+		fmt.Fprintf(stderr, "scoria: %s\n", plainLines(err.Error()))
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return 2
@@ -105,7 +106,7 @@ func newRoot() *cobra.Command {
 		return nil
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		return &usageError{fmt.Errorf("%w; see `%s --help`", flagError(err), cmd.CommandPath())}
 	})
 	root.AddCommand(upCommand(), apiNodeCommand(), volumeNodeCommand(), exportServerCommand(),
 		volumeCommand(), snapshotCommand(), operationCommand(), lockCommand(), verifyCommand(), benchCommand(), versionCommand())
@@ -114,13 +115,31 @@ func newRoot() *cobra.Command {
 }
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "scoria %s %s %s/%s%s\n", Release, runtime.Version(), runtime.GOOS, runtime.GOARCH, revision())
-		return err
-	}}
+	cmd := &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions}
+	outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		p, err := newPrinter(cmd)
+		if err != nil {
+			return err
+		}
+		v := version{Release, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, revision()}
+		if p.asJSON {
+			return p.json(v)
+		}
+		writeLine(p.out, "%s", strings.TrimSpace(fmt.Sprintf("scoria %s %s %s %s", v.Release, v.Go, v.Platform, v.Revision)))
+		return nil
+	}
+	return cmd
 }
 
-// revision is the commit that the binary was built from, where the build knew it.
+// version is what this binary was built from. Revision is the commit, where the build knew it.
+type version struct {
+	Release  string `json:"release"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	Revision string `json:"revision,omitempty"`
+}
+
 func revision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -128,7 +147,7 @@ func revision() string {
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			return " " + s.Value
+			return s.Value
 		}
 	}
 	return ""

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +14,12 @@ import (
 )
 
 const headerOperation = "X-Scoria-Operation-Id"
+
+// Phases that commands tell apart.
+const (
+	phaseDone  = "done"
+	phaseStuck = "stuck"
+)
 
 // session is one call of a command that speaks to an API node.
 type session struct {
@@ -26,10 +31,13 @@ type session struct {
 
 // withClient makes cmd one that speaks to an API node.
 func withClient(cmd *cobra.Command, run func(context.Context, *session, []string) error) *cobra.Command {
-	cmd.Flags().String("endpoint", "http://127.0.0.1:8776", "URL of the API node")
-	cmd.Flags().String("project", "demo", "project to work in")
-	cmd.Flags().StringP("output", "o", formatTable, "table or json")
-	cmd.Flags().Bool("no-wait", false, "return when the operation is accepted, not when it has ended")
+	cmd.Flags().String(flagEndpoint, defaultEndpoint, "URL of the API node")
+	cmd.Flags().String(flagProject, "demo", "project to work in")
+	outputFlag(cmd)
+	cmd.Flags().Bool(flagNoWait, false, "return when the operation is accepted, not when it has ended")
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := newSession(cmd)
 		if err != nil {
@@ -42,9 +50,9 @@ func withClient(cmd *cobra.Command, run func(context.Context, *session, []string
 
 func newSession(cmd *cobra.Command) (*session, error) {
 	flags := cmd.Flags()
-	endpoint, _ := flags.GetString("endpoint")
-	project, _ := flags.GetString("project")
-	noWait, _ := flags.GetBool("no-wait")
+	endpoint, _ := flags.GetString(flagEndpoint)
+	project, _ := flags.GetString(flagProject)
+	noWait, _ := flags.GetBool(flagNoWait)
 	c, err := newClient(endpoint, project)
 	if err != nil {
 		return nil, err
@@ -57,10 +65,10 @@ func newSession(cmd *cobra.Command) (*session, error) {
 }
 
 // each sends the same call for each ID and waits for its operation. One that fails does not keep the others from being tried.
-func (s *session) each(ctx context.Context, ids []string, method, path string, in any) error {
+func (s *session) each(ctx context.Context, ids []string, method string, path func(id string) string, in any) error {
 	var errs []error
 	for _, id := range ids {
-		header, err := s.call(ctx, method, s.volumeAPI(path, pathPart(id)), in, nil)
+		header, err := s.call(ctx, method, path(id), in, nil)
 		if err == nil {
 			err = s.settled(ctx, header)
 		}
@@ -79,7 +87,7 @@ func (s *session) settled(ctx context.Context, header http.Header) error {
 	}
 	op, err := s.follow(ctx, id, s.report)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; operation %s was accepted: see `scoria operation watch %s`", err, id, id)
 	}
 	return outcome(op)
 }
@@ -103,8 +111,16 @@ func (s *session) follow(ctx context.Context, id string, seen func(messages.Oper
 
 func (s *session) operation(ctx context.Context, id string) (messages.Operation, error) {
 	var out struct{ Operation messages.Operation }
-	_, err := s.call(ctx, http.MethodGet, "/scoria/v1/operations/"+pathPart(id), nil, &out)
+	_, err := s.call(ctx, http.MethodGet, ownAPI("operations", id), nil, &out)
+	if err == nil && out.Operation.ID == "" {
+		err = s.noSuchAnswer("operation")
+	}
 	return out.Operation, err
+}
+
+// noSuchAnswer is the error of an answer that is none: something else listens there.
+func (s *session) noSuchAnswer(what string) error {
+	return fmt.Errorf("%s answered without the %s that was asked for: is it an API node?", s.endpoint, what)
 }
 
 // report prints how a long operation goes on: one that ends within two seconds prints nothing.
@@ -112,7 +128,7 @@ func (s *session) report(op messages.Operation) {
 	if s.asJSON || op.Ended || time.Since(op.Submitted) < 2*time.Second {
 		return
 	}
-	fmt.Fprintln(s.progress, line(op))
+	writeLine(s.progress, "%s", line(op))
 }
 
 // line is an operation in one line.
@@ -135,13 +151,12 @@ func line(op messages.Operation) string {
 
 // outcome is an error unless the operation did what was asked.
 func outcome(op messages.Operation) error {
+	text := fmt.Sprintf("operation %s ended without doing what was asked (%s): %s", op.ID, op.Phase, op.Error)
 	switch op.Phase {
-	case "done":
+	case phaseDone:
 		return nil
-	case "stuck":
-		return fmt.Errorf("operation %s is stuck at step %s: %s; see `scoria lock explain %s`, then `scoria operation resume` or `abandon`", op.ID, op.Step, op.Error, op.Resource)
+	case phaseStuck:
+		text = fmt.Sprintf("operation %s is stuck at step %s: %s; see `scoria lock explain %s`, then `scoria operation resume` or `abandon`", op.ID, op.Step, op.Error, op.Resource)
 	}
-	return fmt.Errorf("operation %s ended without doing what was asked (%s): %s", op.ID, op.Phase, op.Error)
+	return errors.New(plain(text))
 }
-
-func pathPart(s string) string { return url.PathEscape(s) }

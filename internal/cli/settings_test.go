@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -143,6 +144,22 @@ func TestWrongSettingsAreRefusedWithWhereTheyWereSaid(t *testing.T) {
 		"map for a value":      {file: "listen: {a: b}\n", want: []string{"line 1", "want a value or a list of values"}},
 		"list in a list":       {file: "backend:\n- [a]\n", want: []string{"line 2", "want a plain value"}},
 		"not YAML":             {file: "a: [", want: []string{"scoria.yaml", "want lines such as"}},
+		"no lease":             {file: "lease: 0s\n", want: []string{"line 1", `setting lease: value "0s": want a time from 1s to 24h`}},
+		"negative lease":       {file: "lease: -5s\n", want: []string{`value "-5s": want a time from 1s to 24h`}},
+		"word for a lease":     {file: "lease: soon\n", want: []string{`value "soon": want a time from 1s to 24h`}, not: "time:"},
+		"long lease":           {file: "lease: 25h\n", want: []string{"want a time from 1s to 24h"}},
+		"no wait":              {file: "attach-wait: 0s\n", want: []string{"setting attach-wait", "want a time from 1s to 1h"}},
+		"no workers":           {env: "0", want: []string{`setting workers: value "0": want 1 to 10000 operations`}},
+		"negative workers":     {env: "-3", want: []string{`value "-3": want 1 to 10000 operations`}},
+		"many workers":         {env: "99999999999999999999", want: []string{"want 1 to 10000 operations"}, not: "strconv"},
+		"help":                 {file: "help: true\n", want: []string{`line 1: there is no setting "help"`}},
+		"what is no setting":   {file: "size: 3\nno-descriptions: true\ncase: x\n", want: []string{`no setting "size"`, `no setting "no-descriptions"`, `no setting "case"`}},
+		"two documents":        {file: "name: a\n---\nname: b\n", want: []string{"line 2: a second document begins here"}},
+		"twice":                {file: "name: a\nname: b\n", want: []string{`line 2: "name" stands in line 1 already`}},
+		"a list of them":       {file: "- name: a\n", want: []string{"line 1: want lines such as"}, not: "yaml."},
+		"a text":               {file: "name\n", want: []string{"line 1: want lines such as"}, not: "yaml."},
+		"unknown limit":        {file: "quota:\n  disks: 5\n", want: []string{"setting quota", `there is no limit "disks"`}},
+		"limits in limits":     {file: "quota: {volumes: [1]}\n", want: []string{"setting quota", "want a plain value"}},
 		"duration without one": {file: "lease: 30\n", want: []string{"setting lease", "missing unit"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,6 +183,46 @@ func TestWrongSettingsAreRefusedWithWhereTheyWereSaid(t *testing.T) {
 				t.Errorf("settle = %v, want no word of a %s: it was said elsewhere", err, c.not)
 			}
 		})
+	}
+}
+
+func TestLimitsMayBeATable(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"quota: {volumes: 5, gigabytes: -1}\n", "quota:\n  volumes: 5\n  gigabytes: -1\n", "quota: volumes=5,gigabytes=-1\n"} {
+		cmd := command(t, "up", "--config", configFile(t, text))
+		if err := settle(cmd); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		requireFlag(t, cmd, "quota", "volumes=5,snapshots=10,gigabytes=-1")
+	}
+}
+
+func TestAnEmptyFileSaysNothing(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "# nothing yet\n", "\n\n"} {
+		if err := settle(command(t, "up", "--config", configFile(t, text))); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestAnEmptyProjectIsRefused(t *testing.T) {
+	t.Setenv("SCORIA_PROJECT", "")
+	for _, command := range []string{"volume list", "operation list", "volume show v1", "verify"} {
+		_, stderr, status := scoria(t, strings.Split(command, " ")...)
+		if want := "scoria: setting project: value \"\": want 1 to 64 letters, digits, _ and -\n"; status != 2 || stderr != want {
+			t.Errorf("%s: status %d, said %q, want %q", command, status, stderr, want)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	t.Parallel()
+	for want, d := range map[string]time.Duration{"1s": time.Second, "1m": time.Minute, "1h": time.Hour, "24h": 24 * time.Hour, "1h1m": 61 * time.Minute, "1m10s": 70 * time.Second,
+		"0s": 0, "1h0m1s": time.Hour + time.Second, "10m": 10 * time.Minute, "100ms": 100 * time.Millisecond} {
+		if got := short(d); got != want {
+			t.Errorf("short(%s) = %s, want %s", d, got, want)
+		}
 	}
 }
 

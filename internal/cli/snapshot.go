@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 )
@@ -26,13 +27,13 @@ func snapshotCommand() *cobra.Command {
 
 func snapshotCreate() *cobra.Command {
 	var name, description string
-	cmd := &cobra.Command{Use: "create VOLUME", Short: "Keep a volume's content of this moment", Args: cobra.ExactArgs(1)}
+	cmd := volumeID.one(&cobra.Command{Use: "create VOLUME", Short: "Keep a volume's content of this moment"})
 	cmd.Flags().StringVar(&name, "name", "", "name")
 	cmd.Flags().StringVar(&description, "description", "", "description")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		in := map[string]any{"volume_id": args[0], "name": name, "description": description}
 		var out struct{ Snapshot snapshot }
-		header, err := s.call(ctx, http.MethodPost, s.volumeAPI("/snapshots"), map[string]any{"snapshot": in}, &out)
+		header, err := s.call(ctx, http.MethodPost, s.volumeAPI("snapshots"), map[string]any{"snapshot": in}, &out)
 		if err != nil {
 			return err
 		}
@@ -45,16 +46,17 @@ func snapshotCreate() *cobra.Command {
 
 func snapshotList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List snapshots", Args: cobra.NoArgs}
+	limit := limitFlag(cmd)
 	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
-		var out struct{ Snapshots []snapshot }
-		if _, err := s.call(ctx, http.MethodGet, s.volumeAPI("/snapshots/detail"), nil, &out); err != nil {
+		snapshots, err := listAll(ctx, s, s.volumeAPI("snapshots", "detail"), url.Values{}, "snapshots", *limit, func(v snapshot) string { return v.ID })
+		if err != nil {
 			return err
 		}
 		if s.asJSON {
-			return s.json(out.Snapshots)
+			return s.json(snapshots)
 		}
-		rows := make([][]string, 0, len(out.Snapshots))
-		for _, v := range out.Snapshots {
+		rows := make([][]string, 0, len(snapshots))
+		for _, v := range snapshots {
 			rows = append(rows, []string{v.ID, orDash(v.Name), v.Status, fmt.Sprintf("%d GiB", v.Size), v.VolumeID, age(v.CreatedAt.Time)})
 		}
 		return s.table([]string{"ID", "NAME", "STATUS", "SIZE", "VOLUME", "AGE"}, rows)
@@ -62,14 +64,19 @@ func snapshotList() *cobra.Command {
 }
 
 func snapshotShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show SNAPSHOT", Short: "Show a snapshot", Args: cobra.ExactArgs(1)}
+	cmd := snapshotID.one(&cobra.Command{Use: "show SNAPSHOT", Short: "Show a snapshot"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error { return s.showSnapshot(ctx, args[0]) })
 }
 
+func (s *session) snapshotPath(id string) string { return s.volumeAPI("snapshots", id) }
+
 func (s *session) showSnapshot(ctx context.Context, id string) error {
 	var out struct{ Snapshot snapshot }
-	if _, err := s.call(ctx, http.MethodGet, s.volumeAPI("/snapshots/%s", pathPart(id)), nil, &out); err != nil {
+	if _, err := s.call(ctx, http.MethodGet, s.snapshotPath(id), nil, &out); err != nil {
 		return err
+	}
+	if out.Snapshot.ID == "" {
+		return s.noSuchAnswer("snapshot")
 	}
 	if s.asJSON {
 		return s.json(out.Snapshot)
@@ -80,18 +87,18 @@ func (s *session) showSnapshot(ctx context.Context, id string) error {
 }
 
 func snapshotDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete SNAPSHOT…", Short: "Delete snapshots; volumes made from them stay", Args: cobra.MinimumNArgs(1)}
+	cmd := snapshotID.many(&cobra.Command{Use: "delete SNAPSHOT…", Short: "Delete snapshots; volumes made from them stay"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		return s.each(ctx, args, http.MethodDelete, "/snapshots/%s", nil)
+		return s.each(ctx, args, http.MethodDelete, s.snapshotPath, nil)
 	})
 }
 
 func snapshotRename() *cobra.Command {
 	var name, description string
-	cmd := &cobra.Command{Use: "set SNAPSHOT", Short: "Change the name or the description of a snapshot", Args: cobra.ExactArgs(1)}
+	cmd := snapshotID.one(&cobra.Command{Use: "set SNAPSHOT", Short: "Change the name or the description of a snapshot"})
 	cmd.Flags().StringVar(&name, "name", "", "new name")
 	cmd.Flags().StringVar(&description, "description", "", "new description")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		return s.rename(ctx, cmd, "snapshot", "/snapshots/%s", args[0])
+		return s.rename(ctx, cmd, "snapshot", s.snapshotPath(args[0]))
 	})
 }

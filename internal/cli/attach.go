@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+)
+
+// attachment is what these commands read of an attachment.
+type attachment struct {
+	ID             string `json:"id"`
+	Status         string `json:"status"`
+	VolumeID       string `json:"volume_id"`
+	ConnectionInfo struct {
+		URI  string `json:"uri"`
+		Data struct {
+			URI string `json:"uri"`
+		} `json:"data"`
+	} `json:"connection_info"`
+}
+
+func volumeAttach() *cobra.Command {
+	var readOnly bool
+	cmd := volumeID.one(&cobra.Command{
+		Use: "attach VOLUME", Short: "Export a volume to this host and print its NBD URI",
+		Example: "  qemu-img info \"$(scoria volume attach ID)\"",
+	})
+	cmd.Flags().BoolVar(&readOnly, "read-only", false, "the host may only read")
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		mode := "rw"
+		if readOnly {
+			mode = "ro"
+		}
+		a, err := s.attach(ctx, args[0], mode)
+		if err != nil {
+			return err
+		}
+		uri := a.ConnectionInfo.URI
+		if uri == "" {
+			uri = a.ConnectionInfo.Data.URI
+		}
+		if s.asJSON {
+			return s.json(map[string]string{"attachment": a.ID, "uri": uri})
+		}
+		writeLine(s.progress, "attachment %s; end it with `scoria volume detach %s`", a.ID, a.ID)
+		writeLine(s.out, "%s", uri)
+		return nil
+	})
+}
+
+// attach reserves the volume under an ID of its own choice, so that it is known whatever becomes of the answers, exports it to this host, and says that
+// the host uses it. What was refused leaves nothing behind.
+func (s *session) attach(ctx context.Context, volume, mode string) (attachment, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return attachment{}, err
+	}
+	id := uuid.NewString()
+	in := map[string]any{"volume_uuid": volume, "mode": mode}
+	// The ID of a reservation is its idempotency key.
+	_, err = s.callWith(ctx, http.Header{"Idempotency-Key": {id}}, http.MethodPost, s.volumeAPI("attachments"), map[string]any{"attachment": in}, nil)
+	if err != nil && s.refused(ctx, err) {
+		return attachment{}, err
+	}
+	if err != nil {
+		return attachment{}, mayBeLeft(id, volume, err)
+	}
+	var out struct{ Attachment attachment }
+	in = map[string]any{"connector": map[string]any{"host": host, "mode": mode}}
+	_, err = s.call(ctx, http.MethodPut, s.volumeAPI("attachments", id), map[string]any{"attachment": in}, &out)
+	if err == nil {
+		_, err = s.call(ctx, http.MethodPost, s.volumeAPI("attachments", id, "action"), map[string]any{"os-complete": map[string]any{}}, nil)
+	}
+	if err != nil {
+		return attachment{}, s.giveBack(ctx, id, volume, err)
+	}
+	out.Attachment.ID = id
+	return out.Attachment, nil
+}
+
+// refused reports whether err says for certain that what was asked for was not done and will not be.
+func (s *session) refused(ctx context.Context, err error) bool {
+	answer, ok := errors.AsType[*apiError](err)
+	if !ok {
+		return false
+	}
+	if answer.status < http.StatusInternalServerError || answer.status == http.StatusNotImplemented {
+		return true
+	}
+	if answer.operation == "" {
+		return false
+	}
+	op, err := s.operation(ctx, answer.operation)
+	return err == nil && op.Ended && op.Phase != phaseDone
+}
+
+// giveBackLimit bounds the removal of an attachment: it waits for the end of its operation.
+const giveBackLimit = 90 * time.Second
+
+// giveBack removes the attachment if its volume cannot be used through it for certain, and returns err, with what is left.
+func (s *session) giveBack(ctx context.Context, id, volume string, err error) error {
+	if !s.refused(ctx, err) {
+		return mayBeLeft(id, volume, err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackLimit)
+	defer cancel()
+	_, left := s.call(ctx, http.MethodDelete, s.volumeAPI("attachments", id), nil, nil)
+	if left != nil && !hasStatus(left, http.StatusNotFound) {
+		return mayBeLeft(id, volume, fmt.Errorf("%w; and it could not be removed: %w", err, left))
+	}
+	return err
+}
+
+func mayBeLeft(id, volume string, err error) error {
+	return fmt.Errorf("%w; attachment %s of volume %s may be left, and then the volume is not available: end it with `scoria volume detach %s` before you attach again",
+		err, id, volume, id)
+}
+
+func volumeDetach() *cobra.Command {
+	cmd := attachmentID.many(&cobra.Command{Use: "detach ATTACHMENT…", Short: "Cut the host off and end the attachment"})
+	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+		var errs []error
+		for _, id := range args {
+			if _, err := s.call(ctx, http.MethodDelete, s.volumeAPI("attachments", id), nil, nil); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", id, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}

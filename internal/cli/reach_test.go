@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/scoria-storage/scoria/deploy/assembly"
+)
+
+// A node that goes away in the middle is another thing than one that was never there.
+func TestACutOffAnswerIsSaidAsSuch(t *testing.T) {
+	t.Parallel()
+	half := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`{"volume": {`))
+	}
+	for name, c := range map[string]struct {
+		call    string
+		answer  http.HandlerFunc
+		want    string
+		changes bool
+	}{
+		"half an answer":             {"GET /v3/demo/volumes/v1", half, "lost in the middle of its answer", false},
+		"no answer":                  {"GET /v3/demo/volumes/v1", cut, "lost before it answered", false},
+		"half an answer to a change": {"DELETE /v3/demo/volumes/v1", half, "lost in the middle of its answer", true},
+		"no answer to a change":      {"DELETE /v3/demo/volumes/v1", cut, "lost before it answered", true},
+	} {
+		args := []string{"volume", "show", "v1"}
+		if c.changes {
+			args[1] = "delete"
+		}
+		url := fake(t, map[string]http.HandlerFunc{c.call: c.answer})
+		_, stderr, status := scoria(t, append(args, "--endpoint", url)...)
+		if status != 1 || !strings.Contains(stderr, c.want) || !strings.Contains(stderr, url) || strings.Contains(stderr, "nothing listens") {
+			t.Errorf("%s: status %d, said %q, want %q", name, status, stderr, c.want)
+		}
+		if got := strings.Contains(stderr, "may have been accepted"); got != c.changes {
+			t.Errorf("%s: said %q, want a word of what may have been accepted: %t", name, stderr, c.changes)
+		}
+	}
+}
+
+func TestANodeThatGoesAwayIsNotOneThatWasNeverThere(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			w.Header().Set(headerOperation, "op1")
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		srv.Listener.Close()
+		w.Header().Set("Connection", "close")
+		say(200, `{"operation": {"id": "op1", "phase": "running"}}`)(w, r)
+	})
+	srv.Start()
+	defer srv.Close()
+	_, stderr, status := scoria(t, "volume", "delete", "v1", "--endpoint", srv.URL)
+	if status != 1 || strings.Contains(stderr, "nothing listens") || !strings.Contains(stderr, "cannot be reached any more") || !strings.Contains(stderr, "scoria operation watch op1") {
+		t.Errorf("status %d, said %q", status, stderr)
+	}
+}
+
+func TestTheWelcomeNamesTheEndpointWhereItIsNotTheDefault(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]int{defaultEndpoint: 0, "http://127.0.0.1:1234": 4} {
+		var out bytes.Buffer
+		welcome(&out, url, &assembly.UpConfig{})
+		if got := strings.Count(out.String(), " --endpoint "+url+"\n"); got != want {
+			t.Errorf("%s: %d lines name the endpoint, want %d:\n%s", url, got, want, out.String())
+		}
+		if !strings.Contains(out.String(), "operation watch OPERATION") {
+			t.Errorf("nothing tells how to watch an operation:\n%s", out.String())
+		}
+	}
+}
