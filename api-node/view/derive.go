@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/go-memdb"
-
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
@@ -164,35 +162,40 @@ func (h *holds) rows() (*messages.Holder, []messages.Holder) {
 }
 
 // putOperation publishes one operation and keeps the book of the ended ones.
-func (f *feed) putOperation(txn *memdb.Txn, id block.OperationID, op *Operation) {
-	was := get[Operation](txn, operations, string(id))
-	if was != nil && was.Ended {
+func (f *feed) putOperation(p *publication, id block.OperationID, op *Operation) {
+	wasEnded := ended(p, id)
+	if wasEnded {
 		f.endedRows--
 	}
 	if op == nil {
-		remove[Operation](txn, operations, string(id))
+		p.remove(operations, string(id))
 		return
 	}
-	put(txn, operations, op)
+	p.put(operations, op)
 	if op.Ended {
 		f.endedRows++
-		if was == nil || !was.Ended {
-			f.ended = append(f.ended, id)
+		if !wasEnded {
+			f.ended = append(f.ended, op.ID)
 		}
 	}
 }
 
+func ended(p *publication, id block.OperationID) bool {
+	op, ok := p.old(operations, string(id)).(*Operation)
+	return ok && op.Ended
+}
+
 // trim takes the operations that ended first out of the table while it has too many.
-func (f *feed) trim(txn *memdb.Txn) {
+func (f *feed) trim(p *publication) {
 	i := 0
 	for ; f.endedRows > f.v.ended && i < len(f.ended); i++ {
-		if op := get[Operation](txn, operations, string(f.ended[i])); op != nil && op.Ended {
-			must(0, txn.Delete(operations, op))
+		if ended(p, f.ended[i]) {
+			p.remove(operations, string(f.ended[i]))
 			f.endedRows--
 		}
 	}
 	// What expired meanwhile leaves its ID behind.
-	for i < len(f.ended) && get[Operation](txn, operations, string(f.ended[i])) == nil {
+	for i < len(f.ended) && p.old(operations, string(f.ended[i])) == nil {
 		i++
 	}
 	f.ended = f.ended[i:]

@@ -139,13 +139,11 @@ func (f *feed) decode(e kvtx.Entry) error {
 	class, name := records.Classify(e.Key)
 	switch class {
 	case records.ClassVolume:
-		return collect(f.volumes, block.VolumeID(name), e, func(r block.Volume) *Volume { return &Volume{Volume: r, Revision: e.Revision} })
+		return collect(f.volumes, block.VolumeID(name), e, newVolume)
 	case records.ClassSnapshot:
-		return collect(f.snapshots, block.SnapshotID(name), e, func(r block.Snapshot) *Snapshot { return &Snapshot{Snapshot: r, Revision: e.Revision} })
+		return collect(f.snapshots, block.SnapshotID(name), e, newSnapshot)
 	case records.ClassAttachment:
-		return collect(f.attachments, block.AttachmentID(name), e, func(r block.Attachment) *Attachment {
-			return &Attachment{Attachment: r, Revision: e.Revision}
-		})
+		return collect(f.attachments, block.AttachmentID(name), e, newAttachment)
 	case records.ClassQuota, records.ClassCredit, records.ClassPool, records.ClassBackend, records.ClassNode:
 		value := e.Value
 		if !e.Exists {
@@ -157,7 +155,7 @@ func (f *feed) decode(e kvtx.Entry) error {
 	return nil
 }
 
-func collect[ID ~string, T records.Record, R any](rows map[ID]*R, id ID, e kvtx.Entry, row func(T) *R) error {
+func collect[ID ~string, T records.Record, R any](rows map[ID]*R, id ID, e kvtx.Entry, row func(T, kvtx.Revision) *R) error {
 	if !e.Exists {
 		rows[id] = nil
 		return nil
@@ -166,7 +164,7 @@ func collect[ID ~string, T records.Record, R any](rows map[ID]*R, id ID, e kvtx.
 	if err != nil {
 		return err
 	}
-	rows[id] = row(r)
+	rows[id] = row(r, e.Revision)
 	return nil
 }
 
@@ -199,42 +197,35 @@ func (f *feed) publish() {
 	f.timer.Stop()
 	f.open = false
 	if f.count > 0 {
-		txn := f.v.db.Txn(true)
+		p := f.v.tables.begin()
 		for id, op := range f.operations {
-			f.putOperation(txn, id, op)
+			f.putOperation(p, id, op)
 		}
-		f.trim(txn)
-		// Attachments first, volumes look at nothing but their own record and the holders.
-		for id, a := range f.attachments {
-			if a == nil {
-				remove[Attachment](txn, attachments, string(id))
-				continue
-			}
-			f.deriveAttachment(a)
-			put(txn, attachments, a)
-		}
-		for id, s := range f.snapshots {
-			if s == nil {
-				remove[Snapshot](txn, snapshots, string(id))
-				continue
-			}
-			f.deriveSnapshot(s)
-			put(txn, snapshots, s)
-		}
-		for id, v := range f.volumes {
-			if v == nil {
-				remove[Volume](txn, volumes, string(id))
-				continue
-			}
-			f.deriveVolume(v)
-			put(txn, volumes, v)
-		}
-		txn.Commit()
+		f.trim(p)
+		publish(p, attachments, f.attachments, f.deriveAttachment)
+		publish(p, snapshots, f.snapshots, f.deriveSnapshot)
+		publish(p, volumes, f.volumes, f.deriveVolume)
+		p.commit()
 	}
 	f.v.applied.Store(uint64(f.seq))
 	f.v.gate.open()
 	f.v.waiters.changed(f.operations)
 	if f.count > 0 {
 		f.reset()
+	}
+}
+
+// publish puts the resources of a table, each with the look that the live operations give it.
+func publish[ID ~string, R any, P interface {
+	*R
+	row
+}](p *publication, table string, collected map[ID]P, derive func(P)) {
+	for id, r := range collected {
+		if r == nil {
+			p.remove(table, string(id))
+			continue
+		}
+		derive(r)
+		p.put(table, r)
 	}
 }

@@ -3,7 +3,6 @@ package view
 import (
 	"context"
 	"fmt"
-	"unique"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -71,9 +70,6 @@ func (o *Operation) say(run saga.Status) {
 		o.Error = "abandoned: " + o.Audit[len(o.Audit)-1].Reason
 	}
 }
-
-// same returns an equal string that all rows share.
-func same[S ~string](s S) S { return unique.Make(s).Value() }
 
 // Lookup returns the operation from the view, or, if it is not there, from the bucket's leader. Errors: ErrNotFound, ctx's and the
 // store's.

@@ -11,19 +11,19 @@ import (
 
 // Volume returns the volume's row.
 func (v *View) Volume(id block.VolumeID) (*Volume, bool) {
-	r := get[Volume](v.db.Txn(false), volumes, string(id))
+	r := get[Volume](v.tables, volumes, string(id))
 	return r, r != nil
 }
 
 // Snapshot returns the snapshot's row.
 func (v *View) Snapshot(id block.SnapshotID) (*Snapshot, bool) {
-	r := get[Snapshot](v.db.Txn(false), snapshots, string(id))
+	r := get[Snapshot](v.tables, snapshots, string(id))
 	return r, r != nil
 }
 
 // Attachment returns the attachment's row.
 func (v *View) Attachment(id block.AttachmentID) (*Attachment, bool) {
-	r := get[Attachment](v.db.Txn(false), attachments, string(id))
+	r := get[Attachment](v.tables, attachments, string(id))
 	return r, r != nil
 }
 
@@ -38,34 +38,34 @@ func (v *View) Operation(id block.OperationID) (*Operation, bool) {
 
 // record returns the operation as its record says.
 func (v *View) record(id block.OperationID) (*Operation, bool) {
-	r := get[Operation](v.db.Txn(false), operations, string(id))
+	r := get[Operation](v.tables, operations, string(id))
 	return r, r != nil
 }
 
 // Volumes goes over the volumes of a project, of all projects if it is empty, newest first (created, then ID, both
 // descending), as they were at one publication.
 func (v *View) Volumes(project string) iter.Seq[*Volume] {
-	return list[Volume](v.db, volumes, project)
+	return list[Volume](v.tables, volumes, project)
 }
 
 // Snapshots goes over snapshots as Volumes does.
 func (v *View) Snapshots(project string) iter.Seq[*Snapshot] {
-	return list[Snapshot](v.db, snapshots, project)
+	return list[Snapshot](v.tables, snapshots, project)
 }
 
 // Attachments goes over attachments as Volumes does.
 func (v *View) Attachments(project string) iter.Seq[*Attachment] {
-	return list[Attachment](v.db, attachments, project)
+	return list[Attachment](v.tables, attachments, project)
 }
 
 // Operations goes over operations as Volumes does, the ended ones that are here included.
 func (v *View) Operations(project string) iter.Seq[*Operation] {
-	return list[Operation](v.db, operations, project)
+	return list[Operation](v.tables, operations, project)
 }
 
 // Live goes over the operations of all projects that have not ended, newest first: those that wait, run or are stuck.
 func (v *View) Live() iter.Seq[*Operation] {
-	return walk[Operation](v.db, operations, byLive)
+	return walk[Operation](v.tables, operations, byLive)
 }
 
 // Locks goes over the keys that live operations hold or wait for, ordered by key. It is what the lock records must say;

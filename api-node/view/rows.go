@@ -2,6 +2,7 @@ package view
 
 import (
 	"time"
+	"unique"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -61,6 +62,24 @@ type Operation struct {
 	Revision kvtx.Revision
 }
 
+func newVolume(r block.Volume, rev kvtx.Revision) *Volume {
+	r.Project, r.User, r.Type, r.Zone, r.Backend, r.Status = same(r.Project), same(r.User), same(r.Type), same(r.Zone), same(r.Backend), same(r.Status)
+	return &Volume{Volume: r, Revision: rev}
+}
+
+func newSnapshot(r block.Snapshot, rev kvtx.Revision) *Snapshot {
+	r.Project, r.User, r.Backend, r.Status = same(r.Project), same(r.User), same(r.Backend), same(r.Status)
+	return &Snapshot{Snapshot: r, Revision: rev}
+}
+
+func newAttachment(r block.Attachment, rev kvtx.Revision) *Attachment {
+	r.Project, r.User, r.Status = same(r.Project), same(r.User), same(r.Status)
+	return &Attachment{Attachment: r, Revision: rev}
+}
+
+// same returns an equal string that all rows share.
+func same[S ~string](s S) S { return unique.Make(s).Value() }
+
 // holds says that the operation's locks are held.
 func (o *Operation) holds() bool { return !o.Ended && o.Phase != kvlock.Queued.String() }
 
@@ -70,6 +89,11 @@ type place struct {
 	project string
 	created time.Time
 	live    bool
+}
+
+// beside says that both stand at the same place of the indexes that every row is in.
+func (p place) beside(q place) bool {
+	return p.id == q.id && p.project == q.project && p.created.Equal(q.created)
 }
 
 type row interface{ place() place }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-memdb"
@@ -19,19 +20,30 @@ const (
 
 // Indexes. Newest first is the order of the keys: times and IDs stand in them inverted, so that a list is a walk forward.
 const (
-	byID      = "id"
+	byAge     = "id" // what memdb calls the index that every table must have
 	byProject = "project"
-	byAge     = "age"
 	byLive    = "live" // operations that have not ended
 )
 
-func newTables() *memdb.MemDB {
+// tables hold the rows: in order for lists, and by ID. An entry of an ordered index takes half a kilobyte, one of a map a tenth of it,
+// so there is no ordered index of IDs.
+type tables struct {
+	ordered *memdb.MemDB
+	mu      sync.RWMutex // of byID; ordered is committed under it, so that both tell of the same publication
+	byID    map[string]rows
+}
+
+// rows are the rows of a table, by ID.
+type rows map[string]row
+
+var tableNames = []string{volumes, snapshots, attachments, operations}
+
+func newTables() *tables {
 	schema := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{}}
-	for _, name := range []string{volumes, snapshots, attachments, operations} {
+	for _, name := range tableNames {
 		indexes := map[string]*memdb.IndexSchema{
-			byID:      {Name: byID, Unique: true, Indexer: idIndex{}},
-			byProject: {Name: byProject, Unique: true, Indexer: ageIndex{project: true}},
 			byAge:     {Name: byAge, Unique: true, Indexer: ageIndex{}},
+			byProject: {Name: byProject, Unique: true, Indexer: ageIndex{project: true}},
 		}
 		if name == operations {
 			indexes[byLive] = &memdb.IndexSchema{Name: byLive, Unique: true, AllowMissing: true, Indexer: ageIndex{live: true}}
@@ -42,29 +54,18 @@ func newTables() *memdb.MemDB {
 	if err != nil { // the schema is a constant
 		panic(fmt.Sprintf("view: schema of the tables: %v", err))
 	}
-	return db
+	return &tables{ordered: db, byID: newRows()}
+}
+
+func newRows() map[string]rows {
+	byID := map[string]rows{}
+	for _, name := range tableNames {
+		byID[name] = rows{}
+	}
+	return byID
 }
 
 var errArgs = errors.New("an index was given other arguments than its own")
-
-type idIndex struct{}
-
-func (idIndex) FromArgs(args ...any) ([]byte, error) {
-	if len(args) == 1 {
-		if id, ok := args[0].(string); ok {
-			return []byte(id), nil
-		}
-	}
-	return nil, errArgs
-}
-
-func (idIndex) FromObject(raw any) (bool, []byte, error) {
-	r, ok := raw.(row)
-	if !ok {
-		return false, nil, errArgs
-	}
-	return true, []byte(r.place().id), nil
-}
 
 // ageIndex orders rows by the time when they were made and their ID, both descending, all together or within a project.
 type ageIndex struct {
@@ -118,24 +119,70 @@ func must[T any](v T, err error) T {
 }
 
 // get returns the row of the ID, or nil.
-func get[T any](txn *memdb.Txn, table, id string) *T {
-	r, _ := must(txn.First(table, byID, id)).(*T)
+func get[T any](t *tables, table, id string) *T {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	r, _ := any(t.byID[table][id]).(*T)
 	return r
 }
 
-func put(txn *memdb.Txn, table string, r row) { must(0, txn.Insert(table, r)) }
+// publication is what becomes visible at once. There is one at a time.
+type publication struct {
+	t       *tables
+	ordered *memdb.Txn
+	changed map[string]rows // a nil row is removed
+}
+
+func (t *tables) begin() *publication {
+	return &publication{t: t, ordered: t.ordered.Txn(true), changed: newRows()}
+}
+
+// old returns the row of the ID as the publication has it by now, or nil.
+func (p *publication) old(table, id string) row {
+	if r, ok := p.changed[table][id]; ok {
+		return r
+	}
+	p.t.mu.RLock()
+	defer p.t.mu.RUnlock()
+	return p.t.byID[table][id]
+}
+
+func (p *publication) put(table string, r row) {
+	at := r.place()
+	if was := p.old(table, at.id); was != nil && !was.place().beside(at) {
+		must(0, p.ordered.Delete(table, was)) // made anew under the same ID
+	}
+	must(0, p.ordered.Insert(table, r))
+	p.changed[table][at.id] = r
+}
 
 // remove deletes the row of the ID, if there is one.
-func remove[T any](txn *memdb.Txn, table, id string) {
-	if r := get[T](txn, table, id); r != nil {
-		must(0, txn.Delete(table, r))
+func (p *publication) remove(table, id string) {
+	if was := p.old(table, id); was != nil {
+		must(0, p.ordered.Delete(table, was))
+		p.changed[table][id] = nil
 	}
 }
 
+func (p *publication) commit() {
+	p.t.mu.Lock()
+	defer p.t.mu.Unlock()
+	for table, changed := range p.changed {
+		for id, r := range changed {
+			if r == nil {
+				delete(p.t.byID[table], id)
+			} else {
+				p.t.byID[table][id] = r
+			}
+		}
+	}
+	p.ordered.Commit()
+}
+
 // walk goes over the rows of an index from one publication.
-func walk[T any](db *memdb.MemDB, table, index string, args ...any) iter.Seq[*T] {
+func walk[T any](t *tables, table, index string, args ...any) iter.Seq[*T] {
 	return func(yield func(*T) bool) {
-		it := must(db.Txn(false).Get(table, index, args...))
+		it := must(t.ordered.Txn(false).Get(table, index, args...))
 		for raw := it.Next(); raw != nil; raw = it.Next() {
 			if r, ok := raw.(*T); ok && !yield(r) {
 				return
@@ -145,9 +192,9 @@ func walk[T any](db *memdb.MemDB, table, index string, args ...any) iter.Seq[*T]
 }
 
 // list goes over the rows of a project, or of all, newest first.
-func list[T any](db *memdb.MemDB, table, project string) iter.Seq[*T] {
+func list[T any](t *tables, table, project string) iter.Seq[*T] {
 	if project == "" {
-		return walk[T](db, table, byAge)
+		return walk[T](t, table, byAge)
 	}
-	return walk[T](db, table, byProject, project)
+	return walk[T](t, table, byProject, project)
 }

@@ -27,8 +27,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/hashicorp/go-memdb"
-
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
@@ -52,8 +50,8 @@ type View struct {
 	defaults records.Limits
 	ended    int
 
-	db    *memdb.MemDB
-	books books
+	tables *tables
+	books  books
 
 	applied  atomic.Uint64 // the sequence up to which everything is published
 	gate     gate
@@ -82,7 +80,7 @@ func New(store *kvtx.Store, log *slog.Logger, opts ...Option) *View {
 	v := &View{
 		store: store, log: log, ended: DefaultEnded,
 		defaults: records.Limits{Volumes: records.Unlimited, Snapshots: records.Unlimited, GiB: records.Unlimited},
-		db:       newTables(), caughtUp: make(chan struct{}), stopped: make(chan struct{}),
+		tables:   newTables(), caughtUp: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	v.books.init()
 	v.gate.init()

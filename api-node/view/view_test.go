@@ -14,6 +14,7 @@ import (
 
 	"github.com/scoria-storage/scoria/api-node/admit/admittest"
 	"github.com/scoria-storage/scoria/api-node/view"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -129,6 +130,34 @@ func TestTenThousandVolumesLoadQuickly(t *testing.T) {
 	t.Logf("listed in %v", time.Since(start))
 	if i != 0 {
 		t.Errorf("%d volumes are missing from the list", i)
+	}
+}
+
+// A volume that is made anew under its ID, or that changes hands, is listed once, where it belongs now.
+func TestARowThatMovesLeavesItsOldPlace(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	id, begin := block.VolumeID(newID()), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var rev kvtx.Revision
+	for i, v := range []block.Volume{{Project: "p1", CreatedAt: begin}, {Project: "p1", CreatedAt: begin.Add(time.Hour)}, {Project: "p2", CreatedAt: begin}} {
+		v.ID, v.Status, v.Backend = id, block.VolumeAvailable, "b1"
+		var tx kvtx.Tx
+		tx.Put(records.VolumeKey(id), records.Encode(v), rev)
+		res, err := s.store.Commit(t.Context(), &tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rev = res.Last()
+		if err := s.view.Wait(t.Context(), rev); err != nil {
+			t.Fatal(err)
+		}
+		all, own := slices.Collect(s.view.Volumes("")), slices.Collect(s.view.Volumes(v.Project))
+		if len(all) != 1 || len(own) != 1 || !own[0].CreatedAt.Equal(v.CreatedAt) || all[0] != own[0] {
+			t.Errorf("version %d: %d volumes in all, %d in %s", i, len(all), len(own), v.Project)
+		}
+	}
+	if left := slices.Collect(s.view.Volumes("p1")); len(left) != 0 {
+		t.Errorf("%d volumes are left in p1", len(left))
 	}
 }
 
