@@ -65,7 +65,7 @@ type options struct {
 }
 
 func defaultOptions() options {
-	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 16 << 20}
+	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20}
 }
 
 // WithLogger sets the logger; the default discards. The store logs at Debug what it repeats and decides anew.
@@ -74,7 +74,7 @@ func WithLogger(log *slog.Logger) Option { return func(o *options) { o.log = log
 // WithAckTimeout sets how long an answer of the server is waited for before the same commit is sent again; 10 s by default.
 func WithAckTimeout(d time.Duration) Option { return func(o *options) { o.ackTimeout = d } }
 
-// WithCacheBytes bounds the memory for entries that were read or written last; 16 MiB by default, 0 keeps none.
+// WithCacheBytes bounds the memory for entries that were read or written last; 4 MiB by default, 0 keeps none.
 func WithCacheBytes(n int) Option { return func(o *options) { o.cacheBytes = n } }
 
 // WithInterceptor puts i around every exchange with the server. It is for tests of what uses a store.
