@@ -47,11 +47,12 @@ func newHouse(t *testing.T, dir, settings string) *house {
 
 var workerName = regexp.MustCompile(`msg="volume node ready".* worker=(\S+)`)
 
-// start starts one more process of the volume node.
-func (h *house) start(t *testing.T) *worker {
+// start starts one more process of the volume node; further flags come last.
+func (h *house) start(t *testing.T, flags ...string) *worker {
 	t.Helper()
-	w := &worker{Process: harness.Start(t, "volume-node", "--nats", h.nats, "--name", "host1", "--state", h.state, "--backend", h.spec,
-		"--lease", "1s", "--workers", "4", "--metrics", harness.FreeAddr(t))}
+	args := []string{"volume-node", "--nats", h.nats, "--name", "host1", "--state", h.state, "--backend", h.spec,
+		"--lease", "1s", "--workers", "4", "--metrics", harness.FreeAddr(t)}
+	w := &worker{Process: harness.Start(t, append(args, flags...)...)}
 	w.metrics = w.Ready(t)
 	harness.Eventually(t, 10*time.Second, "the worker says its name", func() bool {
 		m := workerName.FindStringSubmatch(w.Log())

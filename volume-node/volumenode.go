@@ -9,7 +9,7 @@
 //   - A backend of fencing class node is served by processes of one node only; another node that brings its name is
 //     refused in words. Any node may serve a backend whose class is store.
 //   - Every start of a process is a worker of its own: it never goes on with what an earlier start left as if it were
-//     that one; it takes it over.
+//     that one; it takes it over. It need not wait for the lease if the process has ended that left it, on this node.
 //   - Pools are reported before the first dispatch is taken, so a reservation always finds its pool.
 //   - Run returns when every goroutine has ended: intake first, what it uses afterwards.
 //   - The export server outlives the node, unless the node is told to end it.
@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -37,13 +38,14 @@ import (
 	"github.com/scoria-storage/scoria/volume-node/export/control"
 	"github.com/scoria-storage/scoria/volume-node/intake"
 	"github.com/scoria-storage/scoria/volume-node/operations"
+	"github.com/scoria-storage/scoria/volume-node/workers"
 )
 
 // Config of a volume node.
 type Config struct {
 	// Name of the node, [A-Za-z0-9_-]{1,64}. Several processes of one node have the same name and state directory.
 	Name string
-	// StateDir keeps the node's ID, and the export server's table and sockets.
+	// StateDir keeps the node's ID, files of its worker processes, and the export server's table and sockets.
 	StateDir string
 	// Backends that this process serves; at least one.
 	Backends []driver.Spec
@@ -125,6 +127,7 @@ type Node struct {
 	log     *slog.Logger
 	id      string
 	worker  string
+	member  *workers.Member // says to the node's other processes that this one lives
 	served  []served
 	exports *control.Client // nil: none needed, or another exporter is used
 	export  export.Exporter
@@ -159,11 +162,17 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Node, error) {
 		ready: make(chan struct{}),
 	}
 	n.log = deps.Log.With("node", cfg.Name)
+	if n.member, err = workers.Join(filepath.Join(cfg.StateDir, workersFolder), n.worker); err != nil {
+		return nil, fmt.Errorf("state directory %s: %w", cfg.StateDir, err)
+	}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
+
+// workersFolder is in the state directory.
+const workersFolder = "workers"
 
 func (n *Node) open(ctx context.Context) error {
 	if err := n.openBackends(ctx); err != nil {
@@ -189,7 +198,7 @@ func (n *Node) open(ctx context.Context) error {
 		Backends: names, Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
 	}, intake.Deps{
 		Store: n.deps.Store, Locks: n.deps.Locks, Registry: registry, Input: operations.Input, Log: n.log,
-		Observe: n.deps.Observe, Saga: n.deps.Saga,
+		Observe: n.deps.Observe, Saga: n.deps.Saga, Workers: n.member,
 	})
 	return err
 }
@@ -286,7 +295,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// Close gives up the backends. Run does so itself.
+// Close gives up the backends, and says that this worker has ended. Run does so itself.
 func (n *Node) Close() error {
 	var errs []error
 	for _, b := range n.served {
@@ -295,6 +304,10 @@ func (n *Node) Close() error {
 	n.served = nil
 	if n.exports != nil {
 		n.exports.Close()
+	}
+	if n.member != nil {
+		errs = append(errs, n.member.Close())
+		n.member = nil
 	}
 	return errors.Join(errs...)
 }

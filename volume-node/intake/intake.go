@@ -15,7 +15,8 @@
 //   - A delivery without an operation, of one that still waits in line, or with a number that is not known yet, shows a
 //     prefix of a commit: it is delayed, and terminated after a limit.
 //   - A definition that this release lacks is left alone, not taken over, for a node that has it.
-//   - What the redelivery timer decides is only who may try next. Whoever tries is fenced by package operations.
+//   - What the redelivery timer decides is only who may try next. Whoever tries is fenced by package operations. What a
+//     worker of this node left that is known to have ended is dispatched again at once: nobody waits for its lease.
 //   - The end of the context stops new work at once; the step under way may end, within a limit; the rest is left to
 //     others, and to the next start.
 //
@@ -63,6 +64,8 @@ type Config struct {
 	// PurgeEvery and SweepEvery pace the upkeep of the stream.
 	PurgeEvery time.Duration
 	SweepEvery time.Duration
+	// LookEvery is how often workers of this node are looked for that have ended.
+	LookEvery time.Duration
 }
 
 // Validate names the field that is wrong, with its unit.
@@ -95,6 +98,7 @@ func (c Config) withDefaults() Config {
 	set(&c.ParkDelay, 30*time.Second)
 	set(&c.PurgeEvery, time.Second)
 	set(&c.SweepEvery, time.Minute)
+	set(&c.LookEvery, time.Second)
 	return c
 }
 
@@ -110,6 +114,14 @@ type Deps struct {
 	Observe func(Event)
 	// Saga are further options of the executor, such as observers.
 	Saga []saga.Option
+	// Workers are those of this node; nil: what others leave is found by the lease alone.
+	Workers Workers
+}
+
+// Workers tells which workers of this node have ended, until they are forgotten.
+type Workers interface {
+	Ended() ([]string, error)
+	Forget(worker string) error
 }
 
 // Intake consumes the dispatches of its backends.

@@ -119,6 +119,7 @@ type setup struct {
 	lacks   bool // it has no definitions
 	saga    []saga.Option
 	store   []kvtx.Option
+	workers intake.Workers
 }
 
 // work starts a worker. change may alter what it is made of.
@@ -144,6 +145,7 @@ func (w *world) work(change func(*setup)) *worker {
 	var err error
 	k.Intake, err = intake.New(s.cfg, intake.Deps{
 		Store: mine.Store, Locks: mine.Locks, Registry: registry, Input: operations.Input, Observe: k.observe, Saga: s.saga,
+		Workers: s.workers,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -17,30 +17,51 @@ import (
 	"github.com/scoria-storage/scoria/saga/sagakv"
 )
 
-// sweeper looks for operations that nobody will ever be told of again: their dispatch is gone from the stream, or the
-// consumer has passed it. That takes a broken broker; no safety rests on it.
+// sweeper looks for operations of which nobody is told any more: their dispatch is gone from the stream, or the consumer
+// has passed it. That takes a broken broker; no safety rests on it. It also finds what workers of this node left: see
+// inherit.
 type sweeper struct {
 	i      *Intake
 	queues map[string]*queue
 	// seen is the stream sequence up to which all operation records were looked at, and live are those among them that
 	// may be driven: a record that changes later has a higher sequence.
 	seen uint64
-	live map[string]bool
+	live map[string]driven
+	heir heir
+}
+
+// driven is what a record said of an operation that may be driven.
+type driven struct {
+	worker   string
+	dispatch uint64
+	revision uint64
 }
 
 func (i *Intake) sweep(ctx context.Context, queues []*queue) {
-	s := &sweeper{i: i, queues: make(map[string]*queue), live: make(map[string]bool)}
+	s := &sweeper{i: i, queues: make(map[string]*queue), live: make(map[string]driven)}
 	for _, q := range queues {
 		s.queues[q.backend] = q
 	}
+	look := time.NewTicker(i.cfg.LookEvery)
+	defer look.Stop()
+	jitter := func() time.Duration { return i.cfg.SweepEvery/2 + rand.N(i.cfg.SweepEvery) } // the workers of a backend all do it
+	sweep := time.NewTimer(jitter())
+	defer sweep.Stop()
 	for {
-		pause(ctx, i.cfg.SweepEvery/2+rand.N(i.cfg.SweepEvery)) // jitter: the workers of a backend all do it
-		if ctx.Err() != nil {
+		if err := s.inherit(ctx); err != nil && ctx.Err() == nil {
+			i.log.WarnContext(ctx, "what workers left that have ended is not found, it is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
 			return
+		case <-look.C:
+			continue
+		case <-sweep.C:
 		}
 		if err := s.round(ctx); err != nil && ctx.Err() == nil {
 			i.log.WarnContext(ctx, "sweep for lost dispatches is incomplete, it is tried again", "error", err)
 		}
+		sweep.Reset(jitter())
 	}
 }
 
@@ -119,7 +140,7 @@ func (s *sweeper) note(msg jetstream.Msg, sequence uint64) {
 	entry := kvtx.Entry{Key: key, Value: msg.Data(), Revision: kvtx.Revision(sequence), Exists: len(msg.Data()) > 0}
 	rec, err := kvlock.DecodeRecord(entry)
 	if err == nil && drivable(rec) {
-		s.live[rec.Owner] = true
+		s.live[rec.Owner] = driven{worker: rec.Worker, dispatch: rec.Dispatch, revision: sequence}
 		return
 	}
 	delete(s.live, strings.TrimPrefix(key, kvlock.OwnerKey("")))
@@ -132,29 +153,38 @@ func drivable(rec kvlock.Record) bool {
 // examine dispatches an operation again if its dispatch is lost. The order of the reads matters: the floor before the
 // record, because a delivery is acknowledged only after the record says why.
 func (s *sweeper) examine(ctx context.Context, id string) error {
-	rec, err := s.i.deps.Locks.Record(ctx, id)
-	if errors.Is(err, kvlock.ErrNotFound) || err == nil && !drivable(rec) {
-		delete(s.live, id)
-		return nil
-	}
-	if err != nil {
-		s.i.log.WarnContext(ctx, "operation cannot be read", "operation", id, "error", err)
-		return nil
-	}
-	backend, err := backendOf(rec)
-	if err != nil {
-		s.i.log.WarnContext(ctx, "operation cannot be read", "operation", id, "error", err)
-		return nil
-	}
-	q := s.queues[backend]
-	if q == nil {
-		return nil // for the workers of that backend to judge
+	rec, q, err := s.look(ctx, id)
+	if q == nil || err != nil {
+		return err
 	}
 	why, err := s.lost(ctx, q, rec)
 	if err != nil || why == "" {
 		return err
 	}
-	return s.again(ctx, q, rec, why)
+	_, err = s.again(ctx, q, rec, "its dispatch was lost: "+why)
+	return err
+}
+
+// look reads the record of an operation that may be driven, with the queue of its backend: nil if there is nothing to do
+// here.
+func (s *sweeper) look(ctx context.Context, id string) (kvlock.Record, *queue, error) {
+	rec, err := s.i.deps.Locks.Record(ctx, id)
+	if errors.Is(err, kvlock.ErrNotFound) || err == nil && !drivable(rec) {
+		delete(s.live, id)
+		return rec, nil, nil
+	}
+	backend := ""
+	if err == nil {
+		backend, err = backendOf(rec)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return rec, nil, err
+		}
+		s.i.log.WarnContext(ctx, "operation cannot be read", "operation", id, "error", err)
+		return rec, nil, nil
+	}
+	return rec, s.queues[backend], nil // none: for the workers of that backend to judge
 }
 
 func backendOf(rec kvlock.Record) (string, error) {
@@ -186,35 +216,36 @@ func (s *sweeper) lost(ctx context.Context, q *queue, rec kvlock.Record) (string
 	return "", nil
 }
 
-// again raises the dispatch number and publishes the dispatch in one commit, unless the operation moved on.
-func (s *sweeper) again(ctx context.Context, q *queue, old kvlock.Record, why string) error {
+// again raises the dispatch number and publishes the dispatch in one commit, unless the operation moved on: then it
+// returns 0, else the new number.
+func (s *sweeper) again(ctx context.Context, q *queue, old kvlock.Record, why string) (uint64, error) {
 	moved := errors.New("the operation moved on")
+	var next kvlock.Record
 	_, err := s.i.deps.Store.Update(ctx, s.i.deps.Locks.Keys(old.Owner), func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 		entry, err := snap.Get(kvlock.OwnerKey(old.Owner))
 		if err != nil {
 			return err
 		}
 		now, err := kvlock.DecodeRecord(entry)
-		if err != nil || !drivable(now) || now.Dispatch != old.Dispatch {
+		if err != nil || !drivable(now) || now.Dispatch != old.Dispatch || now.Epoch != old.Epoch {
 			return moved
 		}
 		if backend, err := backendOf(now); err != nil || backend != q.backend {
 			return moved
 		}
-		next, err := s.i.deps.Locks.StageRedispatch(snap, tx, old.Owner)
-		if err != nil {
+		if next, err = s.i.deps.Locks.StageRedispatch(snap, tx, old.Owner); err != nil {
 			return err
 		}
 		tx.Publish(s.i.deps.Store.DispatchSubject(records.DispatchParts(q.backend, block.OperationID(old.Owner), next.Dispatch)...), nil, nil)
 		return nil
 	})
 	if errors.Is(err, moved) {
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	s.i.log.WarnContext(ctx, "operation dispatched again: its dispatch was lost", "operation", old.Owner, "backend", q.backend, "error", why)
+	s.i.log.WarnContext(ctx, "operation dispatched again", "operation", old.Owner, "backend", q.backend, "reason", why)
 	s.i.observe(Event{Kind: Redispatched, Backend: q.backend, Operation: old.Owner, Reason: why})
-	return nil
+	return next.Dispatch, nil
 }
