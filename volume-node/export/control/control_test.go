@@ -300,6 +300,34 @@ func TestShutdownEndsTheServerAndKeepsExports(t *testing.T) {
 	}
 }
 
+// A client that is told to end while the server that it started has not got its lock yet leaves none behind.
+func TestShutdownEndsAServerThatHasJustBegun(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := control.New(control.Config{StateDir: n.state, Start: func(p ctl.Paths) (*launch.Process, error) {
+		defer cancel()
+		return n.start(p)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	limit, end := context.WithTimeout(t.Context(), 20*time.Second)
+	defer end()
+	if err := c.Shutdown(limit); err != nil {
+		t.Fatal(err)
+	}
+	if pid, ok := control.Running(n.paths(t)); ok {
+		t.Errorf("server %d runs", pid)
+	}
+	if n.starts != 1 {
+		t.Errorf("%d servers were started, want 1", n.starts)
+	}
+}
+
 func TestSIGTERMEndsTheServer(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

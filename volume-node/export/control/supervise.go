@@ -191,7 +191,8 @@ func (c *Client) askToEnd(ctx context.Context) error {
 	return json.NewDecoder(resp.Body).Decode(&ctl.Hello{})
 }
 
-// reap waits for the process that this client started, which has let its lock go and so is about to end.
+// reap ends the process that this client started and that has no lock: it has let it go and is about to end, or it has just begun and
+// would take it.
 func (c *Client) reap(ctx context.Context) error {
 	select {
 	case c.starting <- struct{}{}:
@@ -199,10 +200,15 @@ func (c *Client) reap(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-c.starting }()
-	for c.process != nil {
+	for asked := false; c.process != nil; asked = true {
 		if ended, _ := c.process.Reap(); ended {
 			c.process = nil
-		} else if !sleep(ctx, time.Millisecond) {
+			break
+		}
+		if !asked {
+			_ = unix.Kill(c.process.PID(), unix.SIGTERM) // a child that was not waited for: the number is its own
+		}
+		if !sleep(ctx, time.Millisecond) {
 			return fmt.Errorf("export server (process %d) has not ended: %w", c.process.PID(), context.Cause(ctx))
 		}
 	}
