@@ -117,7 +117,7 @@ func (s *Store) again(ctx context.Context, t *tries, err error) error {
 			}
 		case codeNoResources, codeNoStorage, codeStoreFailed:
 			if !t.doubt {
-				return err
+				return fmt.Errorf("%w: %w", ErrNoRoom, err)
 			}
 		default:
 			if api.Code != 503 || t.all >= 50 && !t.doubt {

@@ -19,6 +19,8 @@ var (
 	ErrClosed = errors.New("kvtx: store is closed")
 	// ErrStream is matched by [*StreamError].
 	ErrStream = errors.New("kvtx: stream cannot be used")
+	// ErrNoRoom says that the server has no room for the commit: its disk is full, or a limit is reached. Nothing was written.
+	ErrNoRoom = errors.New("kvtx: the server has no room")
 	// ErrServer says that the server is too old or lacks JetStream.
 	ErrServer = errors.New("kvtx: server cannot be used")
 	// ErrStreamReplaced says that the stream was deleted and made again while it was open: revisions from before

@@ -36,8 +36,8 @@ type Server struct {
 }
 
 // Start boots a server with JetStream on files and sync always in a folder of
-// the test, and stops it when the test ends.
-func Start(t testing.TB) *Server {
+// the test, and stops it when the test ends. change may change its options.
+func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
 	s := &Server{opts: server.Options{
 		ServerName: "natstest",
@@ -49,6 +49,9 @@ func Start(t testing.TB) *Server {
 		NoSigs:     true,
 		NoLog:      true,
 	}}
+	for _, c := range change {
+		c(&s.opts)
+	}
 	s.boot(t)
 	s.opts.Port = s.srv.Addr().(*net.TCPAddr).Port // so that Restart comes back under the same URL
 	t.Cleanup(s.Stop)
