@@ -52,6 +52,8 @@ type Config struct {
 	Release string
 	// NotReady says why the process around the node is not ready, or nil.
 	NotReady func() error
+	// Disk is where the stream is kept, if that is known: what needs room is refused when it is full.
+	Disk admit.Disk
 }
 
 // DefaultListen is where the HTTP server listens.
@@ -93,7 +95,7 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 	cfg.fill()
 	v := view.New(store, log, view.WithLimits(cfg.Limits))
 	n := &Node{cfg: cfg, nc: nc, log: log, view: v, caughtUp: make(chan struct{})}
-	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log)
+	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk))
 	n.ingest = ingest.New(ingest.Config{Window: cfg.Window}, n.admit, v, log)
 	var err error
 	n.api, err = rest.New(rest.Config{
@@ -183,6 +185,7 @@ func (n *Node) takeMessages(ctx context.Context) error {
 	defer n.serving.Store(false)
 	return n.ingest.Run(ctx, n.nc, func() {
 		n.serving.Store(true)
+		n.api.Open()
 		close(n.caughtUp)
 	})
 }

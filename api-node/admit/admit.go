@@ -79,14 +79,19 @@ type Admitter struct {
 	defaults Defaults
 	log      *slog.Logger
 	now      func() time.Time
+	disk     Disk
 }
 
 // New returns an Admitter on the store. A nil log discards.
-func New(store *kvtx.Store, locks *kvlock.Locker, hints Hints, defaults Defaults, log *slog.Logger) *Admitter {
+func New(store *kvtx.Store, locks *kvlock.Locker, hints Hints, defaults Defaults, log *slog.Logger, opts ...Option) *Admitter {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Admitter{store: store, locks: locks, hints: hints, defaults: defaults.filled(), log: log, now: time.Now}
+	a := &Admitter{store: store, locks: locks, hints: hints, defaults: defaults.filled(), log: log, now: time.Now}
+	for _, opt := range opts {
+		opt(a)
+	}
+	return a
 }
 
 // Defaults returns what applies where nothing was said.
@@ -111,9 +116,6 @@ type Submission struct {
 	Request    messages.Request
 }
 
-// commitLimit bounds the wait for a commit, so that a caller hears of a stream that takes none, as on a full disk.
-const commitLimit = 30 * time.Second
-
 // Accepted is an operation that will run.
 type Accepted struct {
 	Operation block.OperationID
@@ -132,9 +134,7 @@ func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error)
 		return Accepted{}, err
 	}
 	var d *draft
-	ctx, cancel := context.WithTimeout(ctx, commitLimit)
-	defer cancel()
-	res, err := a.store.Update(ctx, p.keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	res, err := a.update(ctx, a.need(ctx, p, sub), p.keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		d = &draft{a: a, p: p, s: s, tx: tx}
 		return d.admit()
 	}, kvtx.AssumeAbsent(p.fresh...))

@@ -40,7 +40,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 	}
 	now := a.now().UTC().Truncate(time.Microsecond)
 	var att block.Attachment
-	res, err := a.store.Update(ctx, keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	res, err := a.update(ctx, needsRoom, keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
 		v, err := d.volume(volume)
 		if err != nil {
@@ -97,7 +97,7 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 	now := a.now().UTC().Truncate(time.Microsecond)
 	var volumeKey string
 	var unchanged bool
-	res, err := a.store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	res, err := a.update(ctx, needsLittle, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		unchanged = false
 		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
 		att, err := read[block.Attachment](s, key)

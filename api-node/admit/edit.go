@@ -77,7 +77,7 @@ func edit[T records.Record](ctx context.Context, a *Admitter, p Patch, key strin
 		return now.T, 0, err
 	}
 	at := a.now().UTC().Truncate(time.Microsecond)
-	res, err := a.store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	res, err := a.update(ctx, needsRoom, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		var err error
 		if now, err = change(&draft{a: a, p: &prepared{at: at}, s: s, tx: tx}); err != nil {
 			return err

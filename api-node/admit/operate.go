@@ -26,7 +26,7 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 		who += ": " + reason
 	}
 	var rec kvlock.Record
-	_, err = a.store.Update(ctx, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		if _, err := visible(s, c, id); err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 		return err
 	}
 	var rec kvlock.Record
-	_, err = a.store.Update(ctx, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		_, err := visible(s, c, id)
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 	}
 	at := a.now().UTC().Truncate(time.Microsecond)
 	var broken kvlock.Record
-	_, err = a.store.Update(ctx, a.locks.Keys(owner, rec.Claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	_, err = a.update(ctx, needsLittle, a.locks.Keys(owner, rec.Claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		var err error
 		if broken, err = a.locks.StageBroken(s, tx, rec, nil); err != nil {
 			return err
@@ -118,6 +118,8 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 // void makes a stuck operation void. One that is void already is returned as it is.
 func (a *Admitter) void(ctx context.Context, c Caller, owner, reason string) (kvlock.Record, error) {
 	id := block.OperationID(owner)
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
 	entry, err := a.store.Get(ctx, kvlock.OwnerKey(owner))
 	if err != nil {
 		return kvlock.Record{}, err

@@ -136,12 +136,21 @@ func (a *Admitter) refusal(ctx context.Context, err error, id block.OperationID)
 	if e, ok := errors.AsType[*messages.Error](err); ok {
 		return e
 	}
+	why := "the store did not answer in time"
+	short := a.short()
+	if short != nil {
+		why = short.Error()
+	}
 	switch {
 	case errors.Is(err, kvtx.ErrInDoubt) && id == "":
-		return messages.Errorf(messages.CodeUnavailable, "the store did not answer in time: it is not known whether the change was made; look at it before you repeat it")
+		return messages.Errorf(messages.CodeUnavailable, "%s: it is not known whether the change was made; look at it before you repeat it", why)
 	case errors.Is(err, kvtx.ErrInDoubt):
-		return messages.Errorf(messages.CodeUnavailable, "the store did not answer in time: it is not known whether operation %s was accepted; "+
-			"repeat the request with this operation ID to find out", id)
+		return messages.Errorf(messages.CodeUnavailable, "%s: it is not known whether operation %s was accepted; "+
+			"repeat the request with this operation ID to find out", why, id)
+	case short != nil && !errors.Is(err, kvtx.ErrTooLarge):
+		return short
+	case errors.Is(err, kvtx.ErrNoRoom):
+		return messages.Errorf(messages.CodeUnavailable, "the disk of the NATS server is full, or its limits are reached: nothing was changed; make room there: %v", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, kvtx.ErrClosed):
 		return messages.Errorf(messages.CodeUnavailable, "the store cannot be reached now; nothing was changed")
 	case errors.Is(err, kvtx.ErrTooLarge), errors.Is(err, kvlock.ErrTooLarge):

@@ -161,6 +161,10 @@ func (a *API) ready() error {
 	return err
 }
 
+// Open lets requests in although the node is not ready for a reason that does not keep it from answering, such as a full disk. Its lists
+// must be whole.
+func (a *API) Open() { a.wasReady.Store(true) }
+
 // open refuses requests until the node was ready for the first time: before that its lists are not whole. Later it
 // answers even where it is not ready for a moment, with what it knows.
 func (a *API) open() error {

@@ -1,44 +1,234 @@
 package assembly
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
-// fullBytes is when a disk is called full: a commit needs some hundred KiB beside the stream for a moment.
-const fullBytes = 1 << 20
+// How much is enough. Beside these, some files must be free: a commit makes and removes some ten.
+const (
+	// fullBytes is when a disk is called full. A commit needs some hundred KiB beside the stream for a moment, and many of them are
+	// under way when the first one is refused.
+	fullBytes = 2 << 20
+	// startBytes is what a start of the NATS server needs. It finishes the batch that it was about to write when it ended, and forgets what
+	// does not find room: a commit would be there in part. 1 MiB is for its own files and the first writes of the nodes.
+	startBytes = kvtx.MaxBytes + 1<<20
+	// reserveBytes is what is kept for what frees room: a start of the NATS server, and some hundred deletions.
+	reserveBytes = startBytes + 1<<20
+	// againBytes is when the reserve is made again. What is left beside it is more than fullBytes, so that it does not go back and forth.
+	againBytes = reserveBytes + fullBytes + 1<<20
 
-// watchEvery is how often the disk is looked at.
-const watchEvery = 500 * time.Millisecond
+	fullFiles = 64
+)
 
-// watchDisk says when the disk of the directory is full, in the log and as the reason why the process is not ready, until ctx ends. Nothing
-// that was acknowledged is lost meanwhile: commits are refused by the server and made again until their callers give up. Where the server
-// met the full disk while it wrote the stream itself, it keeps that error and only a new start helps (nats-server 2.15.2).
-func watchDisk(ctx context.Context, dir string, full *readiness, log *slog.Logger) {
+// watchEvery is how often the disk and the NATS server are looked at.
+const watchEvery = 200 * time.Millisecond
+
+// restartPause is the least time between two starts of a server whose writes fail although there is room.
+const restartPause = 5 * time.Second
+
+// space is what is free on a disk.
+type space struct {
+	bytes int64
+	files uint64 // all ones: as many as there is room for
+}
+
+func (s space) enough(bytes int64) bool { return s.bytes >= bytes && s.files >= fullFiles }
+
+func (s space) String() string {
+	if s.files < fullFiles {
+		return fmt.Sprintf("%d KiB and %d files free", s.bytes>>10, s.files)
+	}
+	return fmt.Sprintf("%d KiB free", s.bytes>>10)
+}
+
+// disk is the disk of the data directory: how much is free, and the reserve, a file that holds room for what frees room. Whatever fills the
+// disk, such as the hosts that write to their volumes, would take a room that is given up early: the reserve is given up only when
+// something needs it.
+type disk struct {
+	dir    string
+	name   string // of the file system: its device and where it is mounted
+	log    *slog.Logger
+	mu     sync.Mutex  // of the changes of the reserve
+	held   atomic.Bool // the reserve is there
+	broken *readiness  // why the NATS server writes no more
+}
+
+// openDisk makes the reserve, or gives it up where the start needs it. Errors: there is not enough room to start.
+func openDisk(dir string, log *slog.Logger) (*disk, error) {
+	d := &disk{dir: dir, name: mountOf(dir), log: log, broken: newReadiness("")}
+	err := d.keep()
+	if err != nil && !isFull(err) {
+		return nil, fmt.Errorf("reserve of room: %w", err)
+	}
+	if err != nil || !d.space().enough(startBytes) {
+		d.release()
+	}
+	if free := d.space(); !free.enough(startBytes) {
+		return nil, fmt.Errorf("the disk of %s (%s) is full: %s, a start needs %d KiB: "+makeRoom,
+			dir, d.name, free, startBytes>>10)
+	}
+	return d, nil
+}
+
+func (d *disk) space() space {
+	var fs unix.Statfs_t
+	if unix.Statfs(d.dir, &fs) != nil { // what follows meets the error, too, and says which
+		return space{1<<63 - 1, 1<<64 - 1}
+	}
+	free := space{int64(fs.Bavail) * fs.Bsize, fs.Ffree}
+	if fs.Files == 0 {
+		free.files = 1<<64 - 1
+	}
+	return free
+}
+
+// full says that there is no room but the reserve, or not even that, and what to do.
+func (d *disk) full() error {
+	free := d.space()
+	if free.enough(fullBytes) && d.held.Load() {
+		return nil
+	}
+	return fmt.Errorf("the disk of %s (%s) is full: %s: delete volumes or snapshots, or make room on the disk, at least %d KiB; then it goes on "+
+		"by itself; nothing that was acknowledged is lost", d.dir, d.name, free, againBytes>>10)
+}
+
+// Short says why nothing that needs room may be accepted now, or returns nil.
+func (d *disk) Short() error { return cmp.Or(d.full(), d.broken.get()) }
+
+// Spare gives up the reserve, if there is no other room, for something that frees room.
+func (d *disk) Spare() {
+	if d.held.Load() && d.full() != nil {
+		d.release()
+	}
+}
+
+// server is the NATS server on the disk.
+type server interface {
+	Broken() error
+	Restart(context.Context) error
+}
+
+// watch does what keeps the process going on a full disk, until ctx ends: it says that the disk is full and that it has room again, in the
+// log; it gives up the reserve for operations under way, and makes it again; it starts the server again which a full disk has broken.
+func (d *disk) watch(ctx context.Context, srv server, underWay func() int) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	var short error
+	var next time.Time // earliest next start of the server
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		var fs unix.Statfs_t
-		if unix.Statfs(dir, &fs) != nil {
-			continue
+		if d.restart(ctx, srv, time.Now().After(next)) {
+			next = time.Now().Add(restartPause)
 		}
-		free, was := fs.Bavail*uint64(fs.Bsize), full.get()
+		was := short
+		switch short = d.Short(); {
+		case short != nil && was == nil:
+			d.log.ErrorContext(ctx, "storage is full", "error", short)
+		case short == nil && was != nil:
+			d.log.InfoContext(ctx, "storage has room again", "path", d.dir)
+		}
 		switch {
-		case free < fullBytes && was == nil:
-			full.set(fmt.Sprintf("the disk of %s is full (%d KiB free): make room, then start again; nothing that was acknowledged is lost", dir, free>>10))
-			log.ErrorContext(ctx, "storage is full", "error", full.get())
-		case free >= fullBytes && was != nil:
-			full.set("")
-			log.InfoContext(ctx, "storage has room again", "path", dir)
+		case underWay() > 0:
+			d.Spare()
+		case !d.held.Load() && d.space().enough(againBytes):
+			if err := d.keep(); err != nil {
+				d.log.WarnContext(ctx, "reserve of room not made", "error", err)
+				d.release()
+			}
 		}
 	}
+}
+
+// restart starts a broken server again if there is room and it is time, and says whether it did. All that was acknowledged is on the disk.
+func (d *disk) restart(ctx context.Context, srv server, due bool) bool {
+	err := srv.Broken()
+	if err == nil {
+		d.broken.set("")
+		return false
+	}
+	d.broken.set(err.Error() + "; it is started again in a moment; nothing that was acknowledged is lost")
+	if !due || !d.space().enough(startBytes) {
+		return false
+	}
+	d.log.ErrorContext(ctx, "NATS server is started again", "error", err)
+	if err := srv.Restart(ctx); err != nil {
+		if ctx.Err() == nil {
+			d.log.ErrorContext(ctx, "NATS server does not start, it is tried again", "error", err)
+		}
+		return true
+	}
+	d.broken.set("")
+	d.log.InfoContext(ctx, "NATS server is back")
+	return true
+}
+
+// reserve is the file's name in the data directory.
+const reserve = "reserve"
+
+// keep makes the reserve. What is there already needs no room.
+func (d *disk) keep() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, err := os.OpenFile(filepath.Join(d.dir, reserve), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveBytes)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.WriteAt(make([]byte, reserveBytes), 0)
+	}
+	d.held.Store(err == nil)
+	return err
+}
+
+// release gives the reserve up.
+func (d *disk) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held.Store(false)
+	if err := os.Remove(d.dir + "/" + reserve); err != nil && !os.IsNotExist(err) {
+		d.log.Error("reserve of room not given up", "error", err)
+	}
+}
+
+// mountOf names the file system of a directory, such as "/dev/sda1 on /srv".
+func mountOf(dir string) string {
+	table, err := os.ReadFile("/proc/self/mountinfo") // proc(5): … mount point … - type source …
+	if err != nil {
+		return "file system unknown"
+	}
+	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var source, point string
+	for line := range strings.Lines(string(table)) {
+		left, right, _ := strings.Cut(line, " - ")
+		of, from := strings.Fields(left), strings.Fields(right)
+		if len(of) < 5 || len(from) < 2 {
+			continue
+		}
+		at := plain.Replace(of[4])
+		inside := at == "/" || dir == at || strings.HasPrefix(dir, at+"/")
+		if inside && len(at) >= len(point) { // the last one of a place is on top
+			source, point = plain.Replace(from[1]), at
+		}
+	}
+	return cmp.Or(source, "unknown") + " on " + cmp.Or(point, "/")
 }

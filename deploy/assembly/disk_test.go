@@ -3,59 +3,199 @@ package assembly
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/scoria-storage/scoria/integration/harness"
 )
+
+// fakeServer is a server that its test breaks.
+type fakeServer struct {
+	mu     sync.Mutex
+	broken error
+	starts int
+	fails  error // of the next start
+}
+
+func (f *fakeServer) Broken() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.broken
+}
+
+func (f *fakeServer) Restart(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts++
+	f.broken = nil
+	return f.fails
+}
+
+func (f *fakeServer) breaks(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken = err
+}
+
+func (f *fakeServer) started() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.starts
+}
+
+// watched is a disk of 16 MiB that is being watched.
+type watched struct {
+	*disk
+	srv      *fakeServer
+	underWay atomic.Int64
+	log      lines
+}
+
+// lines are what was logged.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.buf.String(), text)
+}
+
+func watchSmall(t *testing.T) *watched {
+	t.Helper()
+	w := &watched{srv: &fakeServer{}}
+	dir, log := harness.Tmpfs(t, "16m"), slog.New(slog.NewTextHandler(&w.log, nil))
+	var err error
+	if w.disk, err = openDisk(dir, log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { w.watch(ctx, w.srv, func() int { return int(w.underWay.Load()) }) })
+	t.Cleanup(func() { cancel(); watching.Wait() })
+	return w
+}
+
+func (w *watched) fill(t *testing.T, leave int64) { harness.Fill(t, w.path("fill"), leave) }
+
+func (w *watched) empty(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(w.path("fill")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *watched) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *watched) hasReserve() bool {
+	_, err := os.Stat(w.path(reserve))
+	return err == nil
+}
 
 // A full disk makes the process unready in words, and room makes it ready again.
 func TestAFullDiskIsSaidAndForgotten(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a small file system")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+	w := watchSmall(t)
+	if err := w.Short(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	ctx, cancel := context.WithCancel(t.Context())
-	var log bytes.Buffer
-	full := newReadiness("")
-	var watching sync.WaitGroup
-	watching.Go(func() { watchDisk(ctx, dir, full, slog.New(slog.NewTextHandler(&log, nil))) })
-	until := func(what string, ok func() bool) {
-		t.Helper()
-		limit := time.After(20 * time.Second)
-		for !ok() {
-			select {
-			case <-limit:
-				t.Fatalf("still not: %s", what)
-			case <-time.After(5 * time.Millisecond):
-			}
+	w.fill(t, 100<<10)
+	text := w.Short().Error()
+	for _, want := range []string{w.dir, "tmpfs on ", "KiB free", "make room"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("said %q, want %q in it", text, want)
 		}
 	}
-	fill := filepath.Join(dir, "fill")
-	if err := os.WriteFile(fill, make([]byte, 3500<<10), 0o600); err != nil {
-		t.Fatal(err)
+	harness.Eventually(t, 20*time.Second, "it is logged", func() bool { return w.log.has("storage is full") })
+	if !w.hasReserve() {
+		t.Error("the reserve was given up although nothing needed it")
 	}
-	until("full", func() bool { return full.get() != nil })
-	if text := full.get().Error(); !strings.Contains(text, "make room") || !strings.Contains(text, dir) {
-		t.Errorf("said %q", text)
+	w.empty(t)
+	if err := w.Short(); err != nil {
+		t.Error(err)
 	}
-	if err := os.Remove(fill); err != nil {
-		t.Fatal(err)
+	harness.Eventually(t, 20*time.Second, "it is logged", func() bool { return w.log.has("storage has room again") })
+}
+
+// What frees room gets the reserve, and so do operations under way; it is made again when there is room, and only then what needs room goes on.
+func TestTheReserveIsForWhatFreesRoom(t *testing.T) {
+	t.Parallel()
+	for name, need := range map[string]func(*watched){
+		"asked for":        func(w *watched) { w.Spare() },
+		"for what is left": func(w *watched) { w.underWay.Store(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := watchSmall(t)
+			w.Spare()
+			if !w.hasReserve() {
+				t.Error("the reserve was given up although there was room")
+			}
+			w.fill(t, 100<<10)
+			need(w)
+			harness.Eventually(t, 20*time.Second, "the reserve is given up", func() bool { return !w.hasReserve() })
+			if free := harness.Free(t, w.dir); free < startBytes || w.Short() == nil {
+				t.Errorf("%d bytes free, short %v: want room for a start and nothing that needs room accepted", free, w.Short())
+			}
+			w.empty(t)
+			w.underWay.Store(0)
+			harness.Eventually(t, 20*time.Second, "there is room again", func() bool { return w.Short() == nil && w.hasReserve() })
+		})
 	}
-	until("room again", func() bool { return full.get() == nil })
-	cancel()
-	watching.Wait()
-	if text := log.String(); !strings.Contains(text, "storage is full") || !strings.Contains(text, "room again") {
-		t.Errorf("logged %q", text)
+}
+
+// A server that a full disk has broken is started again as soon as there is room for that, and not before.
+func TestABrokenServerIsStartedAgainWhenThereIsRoom(t *testing.T) {
+	t.Parallel()
+	w := watchSmall(t)
+	w.fill(t, 100<<10)
+	w.srv.breaks(errors.New("no space left"))
+	harness.Eventually(t, 20*time.Second, "it is noticed", func() bool { return w.broken.get() != nil })
+	if n := w.srv.started(); n != 0 {
+		t.Fatalf("started %d times on a full disk", n)
+	}
+	w.Spare()
+	harness.Eventually(t, 20*time.Second, "it is started again", func() bool { return w.srv.started() == 1 })
+	w.empty(t)
+	harness.Eventually(t, 20*time.Second, "all is well", func() bool { return w.Short() == nil })
+	w.srv.breaks(errors.New("an error of the device"))
+	harness.Eventually(t, 20*time.Second, "it is said", func() bool { err := w.Short(); return err != nil && strings.Contains(err.Error(), "an error of the device") })
+	harness.Eventually(t, 20*time.Second, "it is started again after a pause", func() bool { return w.srv.started() == 2 && w.Short() == nil })
+}
+
+// A start takes the reserve where it needs it, and is refused in words where that is not enough.
+func TestAStartNeedsRoom(t *testing.T) {
+	t.Parallel()
+	dir, log := harness.Tmpfs(t, "16m"), slog.New(slog.DiscardHandler)
+	first, err := openDisk(dir, log)
+	if err != nil || first.Short() != nil {
+		t.Fatal(err, first.Short())
+	}
+	harness.Fill(t, filepath.Join(dir, "fill"), 0)
+	second, err := openDisk(dir, log)
+	if err != nil {
+		t.Fatalf("start with the reserve of the last one: %v", err)
+	}
+	if free := harness.Free(t, dir); free < startBytes || second.Short() == nil {
+		t.Errorf("%d bytes free, short %v: want the reserve given up, and said", free, second.Short())
+	}
+	harness.Fill(t, filepath.Join(dir, "fill"), 0)
+	if _, err := openDisk(dir, log); err == nil || !strings.Contains(err.Error(), "make room") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("start on a full disk = %v, want what to do", err)
 	}
 }

@@ -77,7 +77,7 @@ func newVolumeNode(ctx context.Context, cfg volumenode.Config, store *kvtx.Store
 	reg.MustRegister(sagas)
 	node, err := volumenode.New(ctx, cfg, volumenode.Deps{Store: store, Locks: locks, Log: c.Log, Saga: []saga.Option{saga.WithObserver(sagas.Observe)}})
 	if err != nil {
-		return nil, err
+		return nil, fullError(err)
 	}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "scoria_volumenode_operations_running", Help: "Operations that this process runs at the moment.",

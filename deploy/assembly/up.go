@@ -87,12 +87,19 @@ func Up(ctx context.Context, cfg UpConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	srv, err := startNATS(ctx, d, nodeCfg.Name, &cfg)
+	disk, err := openDisk(d.path, cfg.Log)
 	if err != nil {
 		return err
 	}
-	defer srv.Shutdown()
-	return runAll(ctx, srv, d, nodeCfg, &cfg)
+	srv, err := startNATS(ctx, d, nodeCfg.Name, &cfg)
+	if err == nil {
+		defer srv.Shutdown()
+		err = runAll(ctx, srv, disk, nodeCfg, &cfg)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was told to end while it started
+	}
+	return fullError(err)
 }
 
 func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*embednats.Server, error) {
@@ -107,7 +114,7 @@ func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*em
 }
 
 // runAll runs both nodes on one connection and one store: their commits are made together.
-func runAll(ctx context.Context, srv *embednats.Server, d *dataDir, nodeCfg volumenode.Config, cfg *UpConfig) (err error) {
+func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig) (err error) {
 	nc, err := srv.Connect(natsOptions("scoria up", cfg.Log)...)
 	if err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
@@ -116,17 +123,17 @@ func runAll(ctx context.Context, srv *embednats.Server, d *dataDir, nodeCfg volu
 	registry := newRegistry(cfg.Release)
 	store, locks, err := open(ctx, nc, 1, registry, cfg.Log)
 	if err != nil {
-		return diskError(err)
+		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	readiness, disk := newReadiness("the nodes are starting"), newReadiness("")
-	notReady := func() error { return cmp.Or(readiness.get(), disk.get()) }
+	readiness := newReadiness("the nodes are starting")
+	notReady := func() error { return cmp.Or(readiness.get(), disk.Short()) }
 	m, err := serveMetrics(cfg.Volume.Metrics, registry, notReady)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, AttachWait: cfg.AttachWait, Release: cfg.Release, NotReady: notReady}, nc, store, locks, registry, cfg.Log)
+	api, err := apinode.New(apinode.Config{Listen: cfg.Listen, Limits: cfg.Limits, AttachWait: cfg.AttachWait, Release: cfg.Release, NotReady: notReady, Disk: disk}, nc, store, locks, registry, cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -145,11 +152,10 @@ func runAll(ctx context.Context, srv *embednats.Server, d *dataDir, nodeCfg volu
 	})
 	defer stop()
 	var parts sync.WaitGroup
-	var errs [3]error
+	var errs [2]error
 	parts.Go(func() { errs[0] = api.Run(ctx); cancel() })
 	parts.Go(func() { errs[1] = volume.Run(ctx); cancel() })
-	parts.Go(func() { errs[2] = srv.Watch(ctx); cancel() })
-	parts.Go(func() { watchDisk(ctx, d.path, disk, cfg.Log) })
+	parts.Go(func() { disk.watch(ctx, srv, volume.Running) })
 	parts.Wait()
 	return errors.Join(errs[:]...)
 }

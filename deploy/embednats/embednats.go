@@ -1,11 +1,15 @@
 // Package embednats runs a NATS server with JetStream inside the process, for `scoria up` and for tests.
 //
-// Nouns: a Server is one running server; its URL is where others connect, Connect is for the own process.
+// Nouns: a Server is one running server; its URL is where others connect, Connect is for the own process. A server whose stream
+// met an error when it wrote is broken: it answers no write any more (nats-server 2.15.2), also when the disk has room again, until
+// it is started again.
 //
 // Invariants:
 //   - JetStream keeps its data in files and syncs them before it acknowledges (sync always), so that what was
 //     acknowledged survives a loss of power.
 //   - The server is the only one on its directory.
+//   - Connections find the server again after a Restart: those of this process as well as those over the network.
+//   - The server sets no limit of its own to what it stores: the disk is the limit.
 //
 // It makes no cluster: three servers in independent failure domains are configured with NATS' own means.
 package embednats
@@ -17,6 +21,8 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,7 +47,10 @@ var ErrInUse = errors.New("address is in use")
 
 // Server is a running server.
 type Server struct {
-	srv *server.Server
+	cfg Config
+	log *slog.Logger
+	// srv is the present one; its address is the first one's.
+	srv atomic.Pointer[server.Server]
 }
 
 // Start starts a server and waits until it is ready. A nil log discards. Errors: ErrInUse, or what the server says of its
@@ -53,25 +62,42 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	opts := &server.Options{
-		ServerName: cfg.Name, JetStream: true, StoreDir: cfg.Dir, SyncAlways: true,
-		NoSigs: true, NoSystemAccount: false, DisableShortFirstPing: true,
-	}
-	if err := listen(ctx, opts, cfg.Listen); err != nil {
-		return nil, err
-	}
-	srv, err := server.NewServer(opts)
-	if err != nil {
-		return nil, fmt.Errorf("embedded NATS server: %w", err)
-	}
-	srv.SetLoggerV2(&logger{log: log}, false, false, false)
-	srv.Start()
-	s := &Server{srv: srv}
-	if err := s.ready(ctx, cfg); err != nil {
-		s.Shutdown()
+	s := &Server{cfg: cfg, log: log}
+	if err := s.boot(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// noLimit is what JetStream may store. Without it the server takes three quarters of what is free at its start for a limit, and on a
+// disk that was nearly full then it refuses deletions, too, however much room there is later.
+const noLimit = 1 << 60
+
+// boot starts a server and waits until it is ready.
+func (s *Server) boot(ctx context.Context) error {
+	opts := &server.Options{
+		ServerName: s.cfg.Name, JetStream: true, StoreDir: s.cfg.Dir, SyncAlways: true, JetStreamMaxStore: noLimit,
+		NoSigs: true, NoSystemAccount: false, DisableShortFirstPing: true,
+	}
+	if err := listen(ctx, opts, s.cfg.Listen); err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
+	lines := &logger{log: s.log}
+	srv.SetLoggerV2(lines, false, false, false)
+	srv.Start()
+	if err := s.ready(ctx, srv, lines); err != nil {
+		end(srv)
+		return err
+	}
+	if !opts.DontListen {
+		s.cfg.Listen = srv.Addr().String() // where any free port was asked for, the next one takes this one
+	}
+	s.srv.Store(srv)
+	return nil
 }
 
 func listen(ctx context.Context, opts *server.Options, addr string) error {
@@ -101,8 +127,8 @@ func listen(ctx context.Context, opts *server.Options, addr string) error {
 	return probe.Close()
 }
 
-func (s *Server) ready(ctx context.Context, cfg Config) error {
-	limit := cfg.Ready
+func (s *Server) ready(ctx context.Context, srv *server.Server, lines *logger) error {
+	limit := s.cfg.Ready
 	if limit <= 0 {
 		limit = time.Minute
 	}
@@ -111,17 +137,20 @@ func (s *Server) ready(ctx context.Context, cfg Config) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if s.srv.ReadyForConnections(time.Millisecond) && s.srv.JetStreamEnabled() {
+		if text := lines.fatal.Load(); text != nil {
+			return fmt.Errorf("the embedded NATS server cannot start (directory %s): %s", s.cfg.Dir, *text)
+		}
+		if srv.ReadyForConnections(time.Millisecond) && srv.JetStreamEnabled() {
 			return nil
 		}
-		if !s.srv.Running() {
-			return fmt.Errorf("the embedded NATS server ended at its start; its log lines say why (directory %s)", cfg.Dir)
+		if !srv.Running() {
+			return fmt.Errorf("the embedded NATS server ended at its start; its log lines say why (directory %s)", s.cfg.Dir)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late.C:
-			return fmt.Errorf("the embedded NATS server is not ready after %s (directory %s)", limit, cfg.Dir)
+			return fmt.Errorf("the embedded NATS server is not ready after %s (directory %s)", limit, s.cfg.Dir)
 		case <-tick.C:
 		}
 	}
@@ -129,48 +158,56 @@ func (s *Server) ready(ctx context.Context, cfg Config) error {
 
 // URL is where other processes connect; empty if the server does not listen.
 func (s *Server) URL() string {
-	if s.srv.Addr() == nil {
+	srv := s.srv.Load()
+	if srv.Addr() == nil {
 		return ""
 	}
-	return s.srv.ClientURL()
+	return srv.ClientURL()
 }
 
 // Connect connects this process without a socket.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s.srv)}, opts...)...)
+	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s)}, opts...)...)
 }
 
-// ErrStopped: the server has stopped JetStream by itself.
-var ErrStopped = errors.New("the embedded NATS server has stopped JetStream, which it does when it cannot write to its directory")
+// InProcessConn is a connection to the present server, for Connect and for what it does when it connects again.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.Load().InProcessConn() }
 
-// Watch returns ErrStopped once the server has stopped JetStream: it does so for good when a write fails, as on a full disk, and only
-// a new start helps. It returns nil when ctx ends.
-func (s *Server) Watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if !s.srv.JetStreamEnabled() && s.srv.Running() {
-				return ErrStopped
-			}
+// Broken says why the server does not write any more, or returns nil. Only a Restart helps.
+func (s *Server) Broken() error {
+	srv := s.srv.Load()
+	if !srv.Running() || !srv.JetStreamEnabled() {
+		return errors.New("the embedded NATS server has stopped JetStream, as it does when it may not write to its directory")
+	}
+	for _, e := range srv.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		if strings.Contains(e.Error, "write error") {
+			return fmt.Errorf("the embedded NATS server writes no more: %s", e.Error)
 		}
 	}
+	return nil
 }
 
-// watchEvery is how often Watch looks.
-const watchEvery = 500 * time.Millisecond
+// Restart starts the server again on the same directory and address. Connections are lost and come back by themselves, as after the
+// death of a server. It must not be called by two at a time, nor beside Shutdown. After an error there is no server, until a later
+// Restart makes one.
+func (s *Server) Restart(ctx context.Context) error {
+	s.Shutdown()
+	return s.boot(ctx)
+}
 
 // Shutdown ends the server and waits until its files are closed.
-func (s *Server) Shutdown() {
-	s.srv.Shutdown()
-	s.srv.WaitForShutdown()
+func (s *Server) Shutdown() { end(s.srv.Load()) }
+
+func end(srv *server.Server) {
+	srv.Shutdown()
+	srv.WaitForShutdown()
 }
 
 // logger gives the server's lines to slog. What the server calls a notice is of no interest at the usual level.
-type logger struct{ log *slog.Logger }
+type logger struct {
+	log   *slog.Logger
+	fatal atomic.Pointer[string] // why the server gave up
+}
 
 func (l *logger) line(level slog.Level, format string, v []any) {
 	if l.log.Enabled(context.Background(), level) {
@@ -180,7 +217,12 @@ func (l *logger) line(level slog.Level, format string, v []any) {
 
 func (l *logger) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
 func (l *logger) Warnf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
-func (l *logger) Fatalf(format string, v ...any)  { l.line(slog.LevelError, format, v) }
 func (l *logger) Errorf(format string, v ...any)  { l.line(slog.LevelError, format, v) }
 func (l *logger) Debugf(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
 func (l *logger) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
+
+// Fatalf is for a server that cannot start: the caller of Start hears of it.
+func (l *logger) Fatalf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	l.fatal.Store(&text)
+}

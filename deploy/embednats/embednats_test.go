@@ -23,9 +23,9 @@ func start(t *testing.T, cfg embednats.Config) *embednats.Server {
 	return srv
 }
 
-func connect(t *testing.T, srv *embednats.Server) jetstream.JetStream {
+func connect(t *testing.T, srv *embednats.Server, opts ...nats.Option) jetstream.JetStream {
 	t.Helper()
-	nc, err := srv.Connect()
+	nc, err := srv.Connect(opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,53 @@ func XFS(t testing.TB, size string) string {
 	return mount(t, "xfs", "loop", image) // the loop device goes with the mount
 }
 
+// Tmpfs mounts a file system in memory that is full with size, such as 16m. Where it may not mount, the test is skipped.
+func Tmpfs(t testing.TB, size string) string {
+	t.Helper()
+	probe := t.TempDir()
+	if err := unix.Mount("tmpfs", probe, "tmpfs", 0, "size=4k"); err != nil {
+		t.Skipf("a full disk is not tested: to mount a small one is not permitted: %v", err)
+	}
+	if err := unix.Unmount(probe, 0); err != nil {
+		t.Fatal(err)
+	}
+	return mount(t, "tmpfs", "size="+size, "tmpfs")
+}
+
+// Free is how many bytes can still be written in the directory's file system.
+func Free(t testing.TB, dir string) int64 {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	return int64(fs.Bavail) * fs.Bsize
+}
+
+// Fill makes the file as large as it takes to leave so many bytes in its file system.
+func Fill(t testing.TB, file string, leave int64) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, chunk := range []int64{1 << 20, 64 << 10, 4096} {
+		for Free(t, filepath.Dir(file))-chunk >= leave {
+			end, err := f.Seek(0, io.SeekEnd)
+			if err == nil {
+				err = unix.Fallocate(int(f.Fd()), 0, end, chunk)
+			}
+			if errors.Is(err, unix.ENOSPC) {
+				break // another writer took it
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func mount(t testing.TB, kind, options, source string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "scoria-"+kind+"-")

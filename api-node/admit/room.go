@@ -1,0 +1,82 @@
+package admit
+
+import (
+	"context"
+	"time"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
+)
+
+// Option sets what most users of an Admitter leave alone.
+type Option func(*Admitter)
+
+// WithDisk makes the Admitter look whether there is room before it accepts; nil: there always is.
+func WithDisk(d Disk) Option { return func(a *Admitter) { a.disk = d } }
+
+// Disk is where the stream is kept.
+type Disk interface {
+	// Short says why what needs room cannot be accepted now and what to do, or returns nil.
+	Short() error
+	// Spare gives what is kept for it to a change that frees room or ends work, if there is no other room.
+	Spare()
+}
+
+// need is what room a change needs.
+type need int
+
+const (
+	// needsNone: it writes nothing that is not there.
+	needsNone need = iota
+	// needsLittle: it frees room, or ends what was begun, and goes on for as long as anything does.
+	needsLittle
+	// needsRoom: everything else.
+	needsRoom
+)
+
+// need says what the submission needs. A repeated one needs nothing: its operation is there.
+func (a *Admitter) need(ctx context.Context, p *prepared, sub Submission) need {
+	switch p.kind {
+	case block.VolumeDelete, block.SnapshotDelete, block.VolumeDetach:
+		return needsLittle
+	case block.VolumeCreate, block.VolumeExtend, block.VolumeRevert, block.VolumeAttach, block.SnapshotCreate:
+	}
+	if sub.Operation == "" || a.short() == nil {
+		return needsRoom
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	if e, err := a.store.Get(ctx, kvlock.OwnerKey(string(p.id))); err != nil || !e.Exists {
+		return needsRoom
+	}
+	return needsNone
+}
+
+// short refuses because there is no room, if there is none.
+func (a *Admitter) short() error {
+	if a.disk == nil {
+		return nil
+	}
+	if err := a.disk.Short(); err != nil {
+		return messages.Errorf(messages.CodeUnavailable, "%v", err)
+	}
+	return nil
+}
+
+// commitLimit bounds the wait for a commit, so that a caller hears of a stream that takes none.
+const commitLimit = 30 * time.Second
+
+// update is the store's Update, if there is the room that it needs, and for as long as a caller should wait.
+func (a *Admitter) update(ctx context.Context, n need, keys []string, fn func(kvtx.Snapshot, *kvtx.Tx) error, opts ...kvtx.UpdateOption) (kvtx.Result, error) {
+	if err := a.short(); err != nil && n != needsNone {
+		if n == needsRoom {
+			return kvtx.Result{}, err
+		}
+		a.disk.Spare()
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	return a.store.Update(ctx, keys, fn, opts...)
+}
