@@ -67,6 +67,20 @@ func TestTheBatchOfAFloorHoldsWhatTheCommitsOfAllWorkersHold(t *testing.T) {
 	}
 }
 
+func TestAFloorIsInOperations(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		batches  float64
+		n        int
+		messages float64
+		want     float64
+	}{{100, 96, 24, 400}, {100, 6, 24, 25}, {200, 500, 25, 4000}} {
+		if got := operationsOf(c.batches, c.n, c.messages); got != c.want {
+			t.Errorf("%v batches a second of %d messages, %v an operation: %v operations, want %v", c.batches, c.n, c.messages, got, c.want)
+		}
+	}
+}
+
 func TestAFloorIsTheMeanOfItsParts(t *testing.T) {
 	t.Parallel()
 	var f floorOf
@@ -82,7 +96,6 @@ func TestAFloorIsTheMeanOfItsParts(t *testing.T) {
 	}
 }
 
-// The floor in operations is that in batches, times their messages, divided by the messages of an operation.
 func TestFloorsOnAServer(t *testing.T) {
 	t.Parallel()
 	store := natstest.Start(t).Store(t)

@@ -87,13 +87,18 @@ func (f *floorOf) add(ctx context.Context, under *floors, messages float64, work
 	}
 	f.parts++
 	f.messages += messages
-	f.ops += b.Ops * float64(n) / messages
+	f.ops += operationsOf(b.Ops, n, messages)
 	return nil
 }
 
 // batchSize is how many messages the commits of all workers hold together, as far as one commit may.
 func batchSize(messages float64, workers, commits int) int {
 	return min(max(int(float64(workers)*messages/float64(commits)+0.5), 1), maxBatch)
+}
+
+// operationsOf is how many operations a second so many batches a second of n messages are enough for.
+func operationsOf(batches float64, n int, messages float64) float64 {
+	return batches * float64(n) / messages
 }
 
 // figures are the messages of an operation and the operations per second of the floor; 0 if none was measured.

@@ -218,6 +218,8 @@ func TestWrongCallsAreRefused(t *testing.T) {
 		{[]string{"volumes"}, "there is no command `scoria volumes`, but `scoria volume`; see `scoria --help`"},
 		{[]string{"volume", "cretae"}, "there is no command `scoria volume cretae`, but `scoria volume create`; see `scoria volume --help`"},
 		{[]string{"volume", "xyz"}, "there is no command `scoria volume xyz`; see"},
+		{[]string{"vol\x1b[2J\nume"}, "there is no command `scoria vol\\x1b[2J\\nume`"},
+		{[]string{"volume", "list", "--sp\x1b[2Jed"}, "unknown flag: --sp\\x1b[2Jed"},
 		{[]string{"volume", "show"}, "accepts 1 arg(s), received 0; see `scoria volume show --help`"},
 		{[]string{"verify", "x"}, "unknown command"},
 		{[]string{"volume", "list", "--sped"}, "--sped"},

@@ -70,7 +70,7 @@ func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		text := fmt.Sprintf("there is no command `%s %s`", cmd.CommandPath(), args[0])
+		text := fmt.Sprintf("there is no command `%s %s`", cmd.CommandPath(), plain(args[0]))
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			text += fmt.Sprintf(", but `%s %s`", cmd.CommandPath(), near[0])
 		}

@@ -152,7 +152,6 @@ func TestWrongSettingsAreRefusedWithWhereTheyWereSaid(t *testing.T) {
 		"no workers":           {env: "0", want: []string{`setting workers: value "0": want 1 to 10000 operations`}},
 		"negative workers":     {env: "-3", want: []string{`value "-3": want 1 to 10000 operations`}},
 		"many workers":         {env: "99999999999999999999", want: []string{"want 1 to 10000 operations"}, not: "strconv"},
-		"help":                 {file: "help: true\n", want: []string{`line 1: there is no setting "help"`}},
 		"what is no setting":   {file: "size: 3\nno-descriptions: true\ncase: x\n", want: []string{`no setting "size"`, `no setting "no-descriptions"`, `no setting "case"`}},
 		"two documents":        {file: "name: a\n---\nname: b\n", want: []string{"line 2: a second document begins here"}},
 		"twice":                {file: "name: a\nname: b\n", want: []string{`line 2: "name" stands in line 1 already`}},
@@ -183,6 +182,15 @@ func TestWrongSettingsAreRefusedWithWhereTheyWereSaid(t *testing.T) {
 				t.Errorf("settle = %v, want no word of a %s: it was said elsewhere", err, c.not)
 			}
 		})
+	}
+}
+
+// The command that runs has a flag --help of its own.
+func TestHelpIsNoSetting(t *testing.T) {
+	t.Parallel()
+	_, stderr, status := scoria(t, "up", "--config", configFile(t, "help: true\n"))
+	if want := `line 1: there is no setting "help"`; status != 2 || !strings.Contains(stderr, want) {
+		t.Errorf("status %d, said %q, want %q", status, stderr, want)
 	}
 }
 

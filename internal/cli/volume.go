@@ -114,7 +114,7 @@ func volumeShow() *cobra.Command {
 
 func (s *session) showVolume(ctx context.Context, id string) error {
 	var out struct{ Volume volume }
-	if _, err := s.call(ctx, http.MethodGet, s.volumeAPI("volumes", id), nil, &out); err != nil {
+	if _, err := s.call(ctx, http.MethodGet, s.volumePath(id), nil, &out); err != nil {
 		return err
 	}
 	if out.Volume.ID == "" {
