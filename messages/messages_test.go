@@ -99,13 +99,15 @@ func TestEnvelopesOfEarlierReleasesAreRead(t *testing.T) {
 		Steps: []string{"reserve", "create"}, Done: 1, Attempt: 2, Error: "e", Worker: "w", Epoch: 1, ProgressDone: 1, ProgressTotal: 2, Submitted: moment, EndedAt: moment,
 		Claims: []Claim{{"volume." + idB, "exclusive"}}}
 	for name, v := range map[string]any{
-		"envelope-1": &Envelope{V: 1, Operation: block.OperationID(idA), User: "ann", RequestID: "req-1", OnConflict: "refuse", Sent: moment, RequestVersion: 1, Request: Encode(&DeleteVolume{Volume: block.VolumeID(idA)})},
-		"query-1":    &Query{V: 1, Operation: block.OperationID(idA), Wait: time.Second},
-		"reply-1":    &Reply{V: 1, Operation: &op},
-		"refusal-1":  &Reply{V: 1, Error: &Error{Code: CodeInvalidVolume, Message: "m", Field: "f", Holder: &Holder{Operation: block.OperationID(idA), Kind: block.VolumeExtend, Mode: "exclusive", Step: "grow", Since: moment}}},
-		"update-1":   &Update{V: 1, Operation: op, At: moment},
-		"list-1":     &ListObjects{V: 1, Backend: "local", AfterClass: "volume", AfterID: idA},
-		"objects-1":  &Objects{V: 1, Objects: []Object{{"volume", idA, 1 << 30}}, More: true},
+		"envelope-1":  &Envelope{V: 1, Operation: block.OperationID(idA), User: "ann", RequestID: "req-1", OnConflict: "refuse", Sent: moment, RequestVersion: 1, Request: Encode(&DeleteVolume{Volume: block.VolumeID(idA)})},
+		"query-1":     &Query{V: 1, Operation: block.OperationID(idA), Wait: time.Second},
+		"reply-1":     &Reply{V: 1, Operation: &op},
+		"refusal-1":   &Reply{V: 1, Error: &Error{Code: CodeInvalidVolume, Message: "m", Field: "f", Holder: &Holder{Operation: block.OperationID(idA), Kind: block.VolumeExtend, Mode: "exclusive", Step: "grow", Since: moment}}},
+		"update-1":    &Update{V: 1, Operation: op, At: moment},
+		"list-1":      &ListObjects{V: 1, Backend: "local", AfterClass: "volume", AfterID: idA},
+		"objects-1":   &Objects{V: 1, Objects: []Object{{"volume", idA, 1 << 30}}, More: true},
+		"objects-2":   &Objects{V: 1, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC", KeepsNoData: true},
+		"processes-1": &Processes{V: 1, Processes: []string{"n1-AAAAAAAAAA", "n1-BBBBBBBBBB"}},
 	} {
 		if err := Decode(goldenFile(t, name, Encode(v)), v); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -1,7 +1,21 @@
 package messages
 
-// NodeVerbList is the verb of NodeSubject that asks for the objects of a backend: ListObjects and Objects.
-const NodeVerbList = "list"
+// Questions to volume nodes.
+const (
+	// NodeVerbProcesses asks a node which of its processes run, on NodeSubject: any question, and Processes from the first
+	// one that answers.
+	NodeVerbProcesses = "processes"
+	// NodeVerbList asks a process for the objects of a backend, on ProcessSubject: ListObjects and Objects.
+	NodeVerbList = "list"
+)
+
+// Processes answers NodeVerbProcesses.
+type Processes struct {
+	V     int    `msgpack:"v"`
+	Error *Error `msgpack:"error,omitempty"`
+	// Processes are the names of those that run, one that hangs included.
+	Processes []string `msgpack:"processes,omitempty"`
+}
 
 // MaxObjects is the most objects in one answer.
 const MaxObjects = 2000
@@ -19,6 +33,8 @@ type ListObjects struct {
 type Objects struct {
 	V     int    `msgpack:"v"`
 	Error *Error `msgpack:"error,omitempty"`
+	// Identity of the storage behind the backend, if it has one.
+	Identity string `msgpack:"identity,omitempty"`
 	// KeepsNoData: the backend keeps nothing and so cannot list.
 	KeepsNoData bool     `msgpack:"keeps_no_data,omitempty"`
 	Objects     []Object `msgpack:"objects,omitempty"`

@@ -71,5 +71,10 @@ func EventSubject(project string, kind block.Kind, id block.OperationID) string 
 	return eventPrefix + project + "." + string(kind) + "." + string(id)
 }
 
-// NodeSubject is where the workers of a node answer questions. The verb is one of the NodeVerb constants.
+// NodeSubject is where all processes of a node answer a question. The verb is one of the NodeVerb constants.
 func NodeSubject(node, verb string) string { return nodePrefix + node + "." + verb }
+
+// ProcessSubject is where one process of a node answers a question.
+func ProcessSubject(node, process, verb string) string {
+	return NodeSubject(node, verb) + "." + process
+}

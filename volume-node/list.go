@@ -13,14 +13,28 @@ import (
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
 
-// answer takes the questions that are put to the node, one at a time because a backend's list is read whole; one process
-// of the node answers each. The function that it returns ends that, and waits for the answer under way.
+// answer takes the questions that are put to the node and to this process, one at a time because a backend's list is read
+// whole. The function that it returns ends that, and waits for the answer under way.
 func (n *Node) answer(ctx context.Context) (stop func(), err error) {
 	conn := n.deps.Store.Conn()
 	questions := make(chan *nats.Msg, 64)
-	sub, err := conn.ChanQueueSubscribe(messages.NodeSubject(n.cfg.Name, messages.NodeVerbList), "scoria-node", questions)
-	if err != nil {
-		return nil, fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	answers := map[string]func(context.Context, []byte) any{
+		messages.NodeSubject(n.cfg.Name, messages.NodeVerbProcesses):         n.processes,
+		messages.ProcessSubject(n.cfg.Name, n.worker, messages.NodeVerbList): n.list,
+	}
+	var subs []*nats.Subscription
+	unsubscribe := func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+	}
+	for subject := range answers {
+		sub, err := conn.ChanSubscribe(subject, questions)
+		if err != nil {
+			unsubscribe()
+			return nil, fmt.Errorf("node %s: %w", n.cfg.Name, err)
+		}
+		subs = append(subs, sub)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var answering sync.WaitGroup
@@ -33,21 +47,31 @@ func (n *Node) answer(ctx context.Context) (stop func(), err error) {
 				if !messages.Inbox(m.Reply) {
 					continue // an answer elsewhere would write what the asker may not
 				}
-				if err := m.Respond(messages.Encode(n.list(ctx, m.Data))); err != nil {
+				if err := m.Respond(messages.Encode(answers[m.Subject](ctx, m.Data))); err != nil {
 					n.log.WarnContext(ctx, "question not answered", "subject", m.Subject, "error", err)
 				}
 			}
 		}
 	})
 	return func() {
-		_ = sub.Unsubscribe()
+		unsubscribe()
 		cancel()
 		answering.Wait()
 	}, conn.Flush()
 }
 
+// processes answers which processes of the node run.
+func (n *Node) processes(context.Context, []byte) any {
+	out := messages.Processes{V: messages.EnvelopeVersion}
+	var err error
+	if out.Processes, err = n.member.Running(); err != nil {
+		out.Error = messages.Errorf(messages.CodeInternal, "node %s: %v", n.cfg.Name, err)
+	}
+	return out
+}
+
 // list answers what a backend holds: one page in the order of (class, ID).
-func (n *Node) list(ctx context.Context, question []byte) messages.Objects {
+func (n *Node) list(ctx context.Context, question []byte) any {
 	out := messages.Objects{V: messages.EnvelopeVersion}
 	var q messages.ListObjects
 	if err := messages.Decode(question, &q); err != nil {
@@ -56,10 +80,12 @@ func (n *Node) list(ctx context.Context, question []byte) messages.Objects {
 	}
 	i := slices.IndexFunc(n.served, func(b served) bool { return b.spec.Name == q.Backend })
 	if i < 0 {
-		out.Error = messages.Errorf(messages.CodeNotFound, "node %s does not serve backend %q", n.cfg.Name, q.Backend)
+		out.Error = messages.Errorf(messages.CodeNotFound, "process %s of node %s does not serve backend %q", n.worker, n.cfg.Name, q.Backend)
 		return out
 	}
-	if !n.served[i].Info().Capabilities.Lists {
+	info := n.served[i].Info()
+	out.Identity = info.Identity
+	if !info.Capabilities.Lists {
 		out.KeepsNoData = true
 		return out
 	}

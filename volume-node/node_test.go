@@ -149,6 +149,35 @@ func (s *site) do(req messages.Request) {
 	}
 }
 
+// ask puts a question to a node or a process.
+func (s *site) ask(subject string, question, answer any) {
+	s.t.Helper()
+	m, err := s.srv.Conn(s.t).Request(subject, messages.Encode(question), soon)
+	if err == nil {
+		err = messages.Decode(m.Data, answer)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// processes are those of a node, as one of them says.
+func (s *site) processes(node string) []string {
+	s.t.Helper()
+	var p messages.Processes
+	s.ask(messages.NodeSubject(node, messages.NodeVerbProcesses), nil, &p)
+	if p.Error != nil {
+		s.t.Fatal(p.Error)
+	}
+	return p.Processes
+}
+
+func (s *site) backend(name string) records.Backend {
+	s.t.Helper()
+	b, _ := operationstest.Get[records.Backend](s.t, s.World, records.BackendKey(name))
+	return b
+}
+
 func (s *site) eventually(what string, holds func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(soon); !holds(); <-time.After(5 * time.Millisecond) {
@@ -326,18 +355,14 @@ func TestNodeTellsWhatItsBackendsHold(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.start(s.config("n1", "local=file:path=DIR/local", "fake=null"), s.deps())
-	conn := s.srv.Conn(t)
-	ask := func(q messages.ListObjects) messages.Objects {
+	processes := s.processes("n1")
+	if len(processes) != 1 {
+		t.Fatalf("processes %v, want one", processes)
+	}
+	ask := func(q messages.ListObjects) (o messages.Objects) {
 		t.Helper()
 		q.V = messages.EnvelopeVersion
-		m, err := conn.Request(messages.NodeSubject("n1", messages.NodeVerbList), messages.Encode(q), soon)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var o messages.Objects
-		if err := messages.Decode(m.Data, &o); err != nil {
-			t.Fatal(err)
-		}
+		s.ask(messages.ProcessSubject("n1", processes[0], messages.NodeVerbList), q, &o)
 		return o
 	}
 	const volumes = messages.MaxObjects + 5
@@ -351,6 +376,9 @@ func TestNodeTellsWhatItsBackendsHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := ask(messages.ListObjects{Backend: "local"})
+	if local := s.backend("local"); first.Identity == "" || first.Identity != local.Identity {
+		t.Errorf("list says identity %q, the record %q", first.Identity, local.Identity)
+	}
 	if first.Error != nil || !first.More || len(first.Objects) != messages.MaxObjects || first.Objects[0] != (messages.Object{Class: messages.ObjectTemporary, ID: "op.s1"}) {
 		t.Fatalf("first page: error %v, more %v, %d objects, first %+v", first.Error, first.More, len(first.Objects), first.Objects[0])
 	}

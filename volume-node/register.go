@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -31,26 +33,29 @@ func (n *Node) register(ctx context.Context) error {
 
 // change reads a record, lets fn change it, and writes it if it changed.
 func change[T records.Record](ctx context.Context, store *kvtx.Store, key string, fn func(r *T, exists bool) error) error {
-	_, err := store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		e, err := s.Get(key)
-		if err != nil {
-			return err
-		}
-		var r T
-		if e.Exists {
-			if r, err = records.Decode[T](e.Value); err != nil {
-				return fmt.Errorf("%s: %w", key, err)
-			}
-		}
-		if err := fn(&r, e.Exists); err != nil {
-			return err
-		}
-		if value := records.Encode(r); !e.Exists || !bytes.Equal(value, e.Value) {
-			tx.Put(key, value, e.Revision)
-		}
-		return nil
-	})
+	_, err := store.Update(ctx, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error { return edit(s, tx, key, fn) })
 	return err
+}
+
+// edit is change as a part of a commit.
+func edit[T records.Record](s kvtx.Snapshot, tx *kvtx.Tx, key string, fn func(r *T, exists bool) error) error {
+	e, err := s.Get(key)
+	if err != nil {
+		return err
+	}
+	var r T
+	if e.Exists {
+		if r, err = records.Decode[T](e.Value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if err := fn(&r, e.Exists); err != nil {
+		return err
+	}
+	if value := records.Encode(r); !e.Exists || !bytes.Equal(value, e.Value) {
+		tx.Put(key, value, e.Revision)
+	}
+	return nil
 }
 
 func (n *Node) registerNode(ctx context.Context) error {
@@ -60,41 +65,31 @@ func (n *Node) registerNode(ctx context.Context) error {
 				"there is a node of this name with ID %s, last started %s; this one's state directory %s has ID %s: choose another name, or "+
 					"start with the state directory of that node", r.ID, r.Seen.Format(time.RFC3339), n.cfg.StateDir, n.id)}
 		}
-		r.Name, r.ID, r.Release, r.Seen = n.cfg.Name, n.id, n.cfg.Release, time.Now().UTC()
-		r.Backends = nil
-		for _, b := range n.served {
-			r.Backends = append(r.Backends, b.spec.Name)
+		running, err := n.member.Running()
+		if err != nil {
+			return err
 		}
+		r.Name, r.ID, r.Release, r.Seen = n.cfg.Name, n.id, n.cfg.Release, time.Now().UTC()
+		maps.DeleteFunc(r.Processes, func(p string, _ []string) bool { return !slices.Contains(running, p) })
+		if r.Processes == nil {
+			r.Processes = map[string][]string{}
+		}
+		r.Processes[n.worker] = n.names()
+		r.Backends = all(n.names(), r.Processes)
 		return nil
 	})
 }
 
-// registerBackend describes the backend, or refuses to serve a name that is another's.
-func (n *Node) registerBackend(ctx context.Context, b served) error {
-	info := b.Info()
-	return change(ctx, n.deps.Store, records.BackendKey(b.spec.Name), func(r *records.Backend, exists bool) error {
-		refuse := func(format string, args ...any) error {
-			return &SettingError{Name: "backend", Value: b.spec.String(), Want: fmt.Sprintf(format, args...)}
+// all returns the backends of a process and those of the others.
+func all(own []string, processes map[string][]string) []string {
+	for _, p := range slices.Sorted(maps.Keys(processes)) {
+		for _, b := range processes[p] {
+			if !slices.Contains(own, b) {
+				own = append(own, b)
+			}
 		}
-		switch {
-		case exists && r.Kind != info.Kind:
-			return refuse("there is a backend %s of kind %s: choose another name", r.Name, r.Kind)
-		case exists && r.Node != "" && r.Node != n.id:
-			return refuse("backend %s belongs to node %s (ID %s): its fencing class is node, so only processes of that node may serve it; "+
-				"choose another name for this node's backend", r.Name, r.NodeName, r.Node)
-		}
-		can := info.Capabilities
-		*r = records.Backend{
-			Name: b.spec.Name, Kind: info.Kind, Fencing: string(info.Fencing), Reflink: can.CloneWhileOpen, KeepsData: can.KeepsData,
-			Zone: n.cfg.Zone,
-		}
-		switch info.Fencing {
-		case driver.FencingNode, driver.FencingNone:
-			r.Node, r.NodeName = n.id, n.cfg.Name
-		case driver.FencingStore:
-		}
-		return nil
-	})
+	}
+	return own
 }
 
 // reportPool writes how much room the backend has, if that changed notably.

@@ -8,6 +8,8 @@
 //   - A node's name stands for one ID: a process with another state directory is refused in words.
 //   - A backend of fencing class node is served by processes of one node only; another node that brings its name is
 //     refused in words. Any node may serve a backend whose class is store.
+//   - A backend's name stands for one storage, by its identity, and a storage has one name. A process that brings another
+//     storage under the name, or the storage under another name, is refused in words, and makes nothing there.
 //   - Every start of a process is a worker of its own: it never goes on with what an earlier start left as if it were
 //     that one; it takes it over. It need not wait for the lease if the process has ended that left it, on this node.
 //   - Pools are reported before the first dispatch is taken, so a reservation always finds its pool.
@@ -135,12 +137,6 @@ type Node struct {
 	ready   chan struct{}
 }
 
-// served is a backend with its driver.
-type served struct {
-	spec driver.Spec
-	driver.Driver
-}
-
 // New opens the node's backends and registers the node and them. Run starts it; without Run, Close gives up what was opened.
 // Errors are sentences that say what to do; *SettingError if a setting is wrong.
 func New(ctx context.Context, cfg Config, deps Deps) (*Node, error) {
@@ -174,7 +170,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Node, error) {
 // workersFolder is in the state directory.
 const workersFolder = "workers"
 
-func (n *Node) open(ctx context.Context) error {
+func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.openBackends(ctx); err != nil {
 		return err
 	}
@@ -185,43 +181,19 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	byName := make(map[string]driver.Driver)
-	var names []string
 	for _, b := range n.served {
 		byName[b.spec.Name] = b.Driver
-		names = append(names, b.spec.Name)
 	}
 	registry := operations.Registry(operations.Env{
 		Store: n.deps.Store, Locks: n.deps.Locks, Drivers: byName, Exporter: n.export, NodeName: n.cfg.Name, NodeID: n.id, Log: n.log,
 	})
-	var err error
 	n.intake, err = intake.New(intake.Config{
-		Backends: names, Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
+		Backends: n.names(), Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
 	}, intake.Deps{
 		Store: n.deps.Store, Locks: n.deps.Locks, Registry: registry, Input: operations.Input, Log: n.log,
 		Observe: n.deps.Observe, Saga: n.deps.Saga, Workers: n.member,
 	})
 	return err
-}
-
-// openBackends opens all drivers.
-func (n *Node) openBackends(ctx context.Context) error {
-	for _, spec := range n.cfg.Backends {
-		d, err := n.deps.Kinds.Open(ctx, spec, driver.Env{Log: n.log})
-		if err != nil {
-			return &SettingError{Name: "backend", Value: spec.String(), Want: err.Error()}
-		}
-		n.served = append(n.served, served{spec, d})
-		info := d.Info()
-		for method, lock := range info.Locks {
-			if lock.Class == driver.LockPool {
-				return fmt.Errorf("backend %s needs a claim of pool %s for %s: this release cannot take it", spec.Name, lock.Name, method)
-			}
-		}
-		for _, note := range info.Notes {
-			n.log.InfoContext(ctx, "backend opened", "backend", spec.Name, "kind", info.Kind, "note", note)
-		}
-	}
-	return nil
 }
 
 // openExports makes the way to the export server, if a backend has anything to export.

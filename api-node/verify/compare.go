@@ -15,7 +15,7 @@ import (
 // compare returns all differences, in an order that does not depend on that of maps.
 func (w *world) compare() []Difference {
 	d := slices.Concat(w.broken, w.unlisted, w.compareQuotas(), w.comparePools(), w.compareLocks(), w.compareOperations(),
-		w.compareStatuses(), w.compareChildren(), w.compareObjects())
+		w.compareStatuses(), w.compareChildren(), w.compareIdentities(), w.compareObjects())
 	slices.SortFunc(d, func(a, b Difference) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Text, b.Text))
 	})
@@ -151,20 +151,55 @@ func (w *world) compareChildren() (found []Difference) {
 	return found
 }
 
-// compareObjects: the backends hold what the records say. What an operation has exclusively is passed over: it is
-// being made, changed or removed.
-func (w *world) compareObjects() (found []Difference) {
-	for backend, objects := range w.objects {
-		have := map[string]bool{}
-		for _, o := range objects {
-			have[o.Class+" "+o.ID] = true
-			if text := w.objectDiffers(backend, o); text != "" {
-				found = append(found, Difference{"backend", backend + ": " + o.Class + " " + o.ID, text})
-			}
+// compareIdentities: a backend is one storage, whoever serves it, and a storage is one backend.
+func (w *world) compareIdentities() (found []Difference) {
+	for _, l := range w.listings {
+		if want := w.backends[l.backend].Identity; want != "" && l.Identity != want {
+			found = append(found, Difference{"backend", l.backend, fmt.Sprintf("process %s of node %s serves it from a storage with identity %q, the record says %q: "+
+				"end that process, and start it with the right one", l.process, l.node, l.Identity, want)})
 		}
-		found = append(found, w.missing(backend, have)...)
+	}
+	names := map[string]string{}
+	for _, name := range keys(w.backends, map[string]bool{}) {
+		id := w.backends[name].Identity
+		if other := names[id]; id != "" && other != "" {
+			found = append(found, Difference{"backend", name, fmt.Sprintf("its storage (identity %q) is that of backend %s, too", id, other)})
+		}
+		names[id] = name
 	}
 	return found
+}
+
+// compareObjects: the backends hold what the records say, as every process finds that serves them. What an operation has
+// exclusively is passed over: it is being made, changed or removed.
+func (w *world) compareObjects() (found []Difference) {
+	finders := map[Difference][]string{}
+	processes := map[string]int{} // how many listed a backend
+	for _, l := range w.listings {
+		processes[l.backend]++
+		for _, d := range w.compareListing(l) {
+			finders[d] = append(finders[d], l.process)
+		}
+	}
+	for d, by := range finders {
+		if backend, _, _ := strings.Cut(d.Subject, ":"); len(by) < processes[backend] {
+			slices.Sort(by)
+			d.Text += fmt.Sprintf(" (so process %s finds, and others do not: they do not serve the same place)", strings.Join(by, ", "))
+		}
+		found = append(found, d)
+	}
+	return found
+}
+
+func (w *world) compareListing(l listing) (found []Difference) {
+	have := map[string]bool{}
+	for _, o := range l.Objects {
+		have[o.Class+" "+o.ID] = true
+		if text := w.objectDiffers(l.backend, o); text != "" {
+			found = append(found, Difference{"backend", l.backend + ": " + o.Class + " " + o.ID, text})
+		}
+	}
+	return append(found, w.missing(l.backend, have)...)
 }
 
 func (w *world) objectDiffers(backend string, o messages.Object) string {

@@ -24,11 +24,21 @@ func cleanWorld() *world {
 	w.operations["o1"] = kvlock.Record{Owner: "o1", Phase: kvlock.Running, Claims: []kvlock.Claim{kvlock.Exclusive("volume.v2"), kvlock.Shared("snapshot.s1")}}
 	w.locks["volume.v2"] = kvlock.Lock{Key: "volume.v2", Mode: kvlock.ModeExclusive, Holders: []kvlock.Holder{{Owner: "o1"}}}
 	w.locks["snapshot.s1"] = kvlock.Lock{Key: "snapshot.s1", Mode: kvlock.ModeShared, Holders: []kvlock.Holder{{Owner: "o1"}}}
-	w.objects["b"] = []messages.Object{
-		{Class: messages.ObjectVolume, ID: "v1", Bytes: 2 << 30}, {Class: messages.ObjectSnapshot, ID: "s1", Bytes: 2 << 30},
-		{Class: messages.ObjectTemporary, ID: "o1.v2"}, {Class: messages.ObjectVolume, ID: "v2", Bytes: 5},
+	w.backends["b"] = records.Backend{Name: "b", KeepsData: true, Identity: "id"}
+	for _, process := range []string{"p1", "p2"} {
+		w.listings = append(w.listings, listing{"n", process, "b", Listing{Identity: "id", Objects: []messages.Object{
+			{Class: messages.ObjectVolume, ID: "v1", Bytes: 2 << 30}, {Class: messages.ObjectSnapshot, ID: "s1", Bytes: 2 << 30},
+			{Class: messages.ObjectTemporary, ID: "o1.v2"}, {Class: messages.ObjectVolume, ID: "v2", Bytes: 5},
+		}}})
 	}
 	return w
+}
+
+// both changes what both processes find.
+func (w *world) both(change func([]messages.Object) []messages.Object) {
+	for i := range w.listings {
+		w.listings[i].Objects = change(w.listings[i].Objects)
+	}
 }
 
 func TestCleanWorldHasNoDifference(t *testing.T) {
@@ -78,19 +88,38 @@ func TestEachPlantedDifferenceIsFound(t *testing.T) {
 		"parent does not list":  {func(w *world) { w.attachments["a2"] = block.Attachment{ID: "a2", Volume: "v1"} }, "children", "does not list"},
 		"snapshot of no volume": {func(w *world) { w.snapshots["s9"] = block.Snapshot{ID: "s9", Volume: "vx"} }, "children", "missing"},
 		"orphan volume": {func(w *world) {
-			w.objects["b"] = append(w.objects["b"], messages.Object{Class: messages.ObjectVolume, ID: "x"})
+			w.both(func(o []messages.Object) []messages.Object {
+				return append(o, messages.Object{Class: messages.ObjectVolume, ID: "x"})
+			})
 		}, "backend", "orphan"},
 		"orphan snapshot": {func(w *world) {
-			w.objects["b"] = append(w.objects["b"], messages.Object{Class: messages.ObjectSnapshot, ID: "x"})
+			w.both(func(o []messages.Object) []messages.Object {
+				return append(o, messages.Object{Class: messages.ObjectSnapshot, ID: "x"})
+			})
 		}, "backend", "orphan"},
 		"temporary file left": {func(w *world) {
-			w.objects["b"] = append(w.objects["b"], messages.Object{Class: messages.ObjectTemporary, ID: "ended.v2"})
+			w.both(func(o []messages.Object) []messages.Object {
+				return append(o, messages.Object{Class: messages.ObjectTemporary, ID: "ended.v2"})
+			})
 		}, "backend", "temporary"},
-		"object missing": {func(w *world) { w.objects["b"] = w.objects["b"][1:] }, "backend", "does not have it"},
+		"object missing": {func(w *world) { w.both(func(o []messages.Object) []messages.Object { return o[1:] }) }, "backend", "does not have it"},
 		"wrong size": {func(w *world) {
-			w.objects["b"][0].Bytes = 1
+			w.both(func(o []messages.Object) []messages.Object {
+				o[0].Bytes = 1
+				return o
+			})
 		}, "backend", "it has 1 bytes"},
-		"snapshot missing": {func(w *world) { w.objects["b"] = w.objects["b"][:1] }, "backend", "does not have it"},
+		"another identity": {func(w *world) { w.listings[1].Identity = "other" }, "backend",
+			`process p2 of node n serves it from a storage with identity "other", the record says "id"`},
+		"one storage, two backends": {func(w *world) {
+			w.backends["c"] = records.Backend{Name: "c", KeepsData: true, Identity: "id"}
+		}, "backend", "is that of backend b, too"},
+		"lost for one process": {func(w *world) { w.listings[0].Objects = w.listings[0].Objects[1:] }, "backend",
+			"the backend does not have it (so process p1 finds, and others do not"},
+		"orphan for one process": {func(w *world) {
+			w.listings[1].Objects = append(w.listings[1].Objects, messages.Object{Class: messages.ObjectVolume, ID: "x"})
+		}, "backend", "records (so process p2 finds"},
+		"snapshot missing": {func(w *world) { w.both(func(o []messages.Object) []messages.Object { return o[:1] }) }, "backend", "does not have it"},
 	} {
 		w := cleanWorld()
 		c.plant(w)

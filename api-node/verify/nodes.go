@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,50 +11,65 @@ import (
 	"github.com/scoria-storage/scoria/messages"
 )
 
-// Nodes is the Lister that asks the volume nodes over NATS.
+// Nodes asks the volume nodes over NATS. It is the Asker.
 type Nodes struct {
 	Conn *nats.Conn
-	// Timeout bounds the wait for one page; 0: 10 s.
+	// Timeout bounds the wait for one answer; 0: 10 s.
 	Timeout time.Duration
 }
 
-// List returns all objects of the backend.
-func (n *Nodes) List(ctx context.Context, node, backend string) (objects []messages.Object, known bool, err error) {
-	ask := messages.ListObjects{V: messages.EnvelopeVersion, Backend: backend}
+// Processes names the running processes of a node, by whichever answers first.
+func (n *Nodes) Processes(ctx context.Context, node string) ([]string, error) {
+	var out messages.Processes
+	if err := n.ask(ctx, messages.NodeSubject(node, messages.NodeVerbProcesses), nil, &out); err != nil {
+		return nil, err
+	}
+	if out.Error != nil {
+		return nil, out.Error
+	}
+	return out.Processes, nil
+}
+
+// List returns what a process of the node finds on the backend.
+func (n *Nodes) List(ctx context.Context, node, process, backend string) (Listing, error) {
+	var out Listing
+	question := messages.ListObjects{V: messages.EnvelopeVersion, Backend: backend}
 	for {
-		page, err := n.page(ctx, node, ask)
-		if err != nil {
-			return nil, false, err
+		var page messages.Objects
+		if err := n.ask(ctx, messages.ProcessSubject(node, process, messages.NodeVerbList), messages.Encode(question), &page); err != nil {
+			return Listing{}, err
 		}
-		if page.KeepsNoData {
-			return nil, false, nil
+		if page.Error != nil {
+			return Listing{}, page.Error
 		}
-		objects = append(objects, page.Objects...)
+		out.Identity = page.Identity
+		out.Objects = append(out.Objects, page.Objects...)
 		if !page.More || len(page.Objects) == 0 {
-			return objects, true, nil
+			return out, nil
 		}
 		last := page.Objects[len(page.Objects)-1]
-		ask.AfterClass, ask.AfterID = last.Class, last.ID
+		question.AfterClass, question.AfterID = last.Class, last.ID
 	}
 }
 
-func (n *Nodes) page(ctx context.Context, node string, ask messages.ListObjects) (messages.Objects, error) {
+// ask waits for one answer. That none came is ErrNoAnswer.
+func (n *Nodes) ask(ctx context.Context, subject string, question []byte, answer any) error {
 	limit := n.Timeout
 	if limit <= 0 {
 		limit = 10 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	wait, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var page messages.Objects
-	msg, err := n.Conn.RequestWithContext(ctx, messages.NodeSubject(node, messages.NodeVerbList), messages.Encode(ask))
-	if err != nil {
-		return page, fmt.Errorf("node %s: %w", node, err)
+	msg, err := n.Conn.RequestWithContext(wait, subject, question)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: nobody listens", ErrNoAnswer)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("%w within %s", ErrNoAnswer, limit)
+	case err != nil:
+		return err
 	}
-	if err := messages.Decode(msg.Data, &page); err != nil {
-		return page, fmt.Errorf("node %s: %w", node, err)
-	}
-	if page.Error != nil {
-		return page, fmt.Errorf("node %s: %w", node, page.Error)
-	}
-	return page, nil
+	return messages.Decode(msg.Data, answer)
 }

@@ -1,20 +1,25 @@
 // Package verify proves that the books agree with the records, the locks with the operations, and the backends with both.
 //
-// Nouns: a World is everything that the bucket holds at about one moment; a Difference is one thing in it that does
+// Nouns: a world is everything that the bucket holds at about one moment, and what the processes of the volume nodes find on
+// their backends, the listings; a Difference is one thing in it that does
 // not agree, in words; a Report is what a check found.
 //
 // Invariants:
 //   - Nothing is written.
 //   - What changes while it is read is no difference: one counts only if it is still there, word for word, when the bucket
 //     has been read again.
+//   - Every process of every node that serves a backend with data is asked what it finds there; a check is not clean while one
+//     does not answer.
 //
 // It repairs nothing: what it names is for a person, with the operation's ID where there is one.
 package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -23,7 +28,7 @@ import (
 
 // Difference is one thing that does not agree.
 type Difference struct {
-	// Kind: quota, pool, lock, status, children, backend, record.
+	// Kind: quota, pool, lock, status, children, backend, node, record.
 	Kind string `json:"kind"`
 	// Subject is the key or the object.
 	Subject string `json:"subject"`
@@ -37,20 +42,32 @@ type Report struct {
 	Checked     map[string]int `json:"checked"`
 }
 
-// Lister asks the volume nodes what a backend really holds.
-type Lister interface {
-	// List returns the objects of the backend; known is false where the backend keeps no data.
-	List(ctx context.Context, node, backend string) (objects []messages.Object, known bool, err error)
+// Asker asks the volume nodes.
+type Asker interface {
+	// Processes names the running processes of a node. Errors: ErrNoAnswer.
+	Processes(ctx context.Context, node string) ([]string, error)
+	// List returns what a process of the node finds on the backend. Errors: ErrNoAnswer, and what the process says
+	// (*messages.Error; CodeNotFound: it does not serve that backend).
+	List(ctx context.Context, node, process, backend string) (Listing, error)
+}
+
+// ErrNoAnswer: who was asked does not answer.
+var ErrNoAnswer = errors.New("no answer")
+
+// Listing is what a process finds on a backend that keeps data.
+type Listing struct {
+	Identity string // of the storage that it serves; empty: it has none
+	Objects  []messages.Object
 }
 
 // Verifier checks one bucket.
 type Verifier struct {
 	store *kvtx.Store
-	list  Lister
+	ask   Asker
 }
 
 // New makes a Verifier.
-func New(store *kvtx.Store, list Lister) *Verifier { return &Verifier{store: store, list: list} }
+func New(store *kvtx.Store, ask Asker) *Verifier { return &Verifier{store: store, ask: ask} }
 
 // looks is how often the bucket is read before what is still there counts as a difference.
 const looks = 4
@@ -58,8 +75,9 @@ const looks = 4
 // Verify checks the bucket and the backends.
 func (v *Verifier) Verify(ctx context.Context) (Report, error) {
 	var still []Difference
+	var silent sync.Map
 	for look := range looks {
-		w, err := v.read(ctx)
+		w, err := v.read(ctx, &silent)
 		if err != nil {
 			return Report{}, err
 		}
@@ -83,44 +101,11 @@ func (v *Verifier) Verify(ctx context.Context) (Report, error) {
 	return Report{}, nil
 }
 
-func (v *Verifier) read(ctx context.Context) (*world, error) {
+func (v *Verifier) read(ctx context.Context, silent *sync.Map) (*world, error) {
 	w := newWorld()
 	if err := v.store.Scan(ctx, ">", w.add); err != nil {
 		return nil, fmt.Errorf("read the bucket: %w", err)
 	}
-	for _, b := range w.backends {
-		if !b.KeepsData {
-			continue
-		}
-		if err := v.ask(ctx, w, b.Name); err != nil {
-			return nil, err
-		}
-	}
-	return w, nil
-}
-
-// ask lists a backend through one of the nodes that serve it.
-func (v *Verifier) ask(ctx context.Context, w *world, backend string) error {
-	var last error
-	for _, n := range w.nodes {
-		if !slices.Contains(n.Backends, backend) {
-			continue
-		}
-		objects, known, err := v.list.List(ctx, n.Name, backend)
-		if err == nil {
-			if known {
-				w.objects[backend] = objects
-			}
-			return nil
-		}
-		if last = err; ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	text := "no volume node serves it"
-	if last != nil {
-		text = "its objects could not be listed: " + last.Error()
-	}
-	w.unlisted = append(w.unlisted, Difference{"backend", backend, text})
-	return nil
+	v.roundOf(w, silent).all(ctx)
+	return w, ctx.Err()
 }

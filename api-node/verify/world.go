@@ -5,7 +5,6 @@ import (
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
-	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 )
@@ -22,10 +21,15 @@ type world struct {
 	nodes       map[string]records.Node
 	operations  map[string]kvlock.Record
 	locks       map[string]kvlock.Lock
-	// objects by backend; a backend that keeps no data has no entry.
-	objects  map[string][]messages.Object
-	unlisted []Difference
-	broken   []Difference
+	listings    []listing
+	unlisted    []Difference // what could not be listed
+	broken      []Difference // what could not be read
+}
+
+// listing is what one process finds on one backend that keeps data.
+type listing struct {
+	node, process, backend string
+	Listing
 }
 
 func newWorld() *world {
@@ -33,14 +37,18 @@ func newWorld() *world {
 		volumes: map[block.VolumeID]block.Volume{}, snapshots: map[block.SnapshotID]block.Snapshot{},
 		attachments: map[block.AttachmentID]block.Attachment{}, quotas: map[string]records.Quota{},
 		pools: map[string]records.Pool{}, backends: map[string]records.Backend{}, nodes: map[string]records.Node{},
-		operations: map[string]kvlock.Record{}, locks: map[string]kvlock.Lock{}, objects: map[string][]messages.Object{},
+		operations: map[string]kvlock.Record{}, locks: map[string]kvlock.Lock{},
 	}
 }
 
 func (w *world) counts() map[string]int {
+	most := map[string]int{} // by backend
+	for _, l := range w.listings {
+		most[l.backend] = max(most[l.backend], len(l.Objects))
+	}
 	objects := 0
-	for _, o := range w.objects {
-		objects += len(o)
+	for _, n := range most {
+		objects += n
 	}
 	return map[string]int{
 		"volumes": len(w.volumes), "snapshots": len(w.snapshots), "attachments": len(w.attachments), "quotas": len(w.quotas),

@@ -102,11 +102,14 @@ type Storage struct {
 
 // Node is a volume node: a name with an ID that its state directory keeps.
 type Node struct {
-	Name     string    `msgpack:"name"`
-	ID       string    `msgpack:"id"`
-	Backends []string  `msgpack:"backends"`
-	Seen     time.Time `msgpack:"seen"`
-	Release  string    `msgpack:"release"`
+	Name string `msgpack:"name"`
+	ID   string `msgpack:"id"`
+	// Backends are all that a process of the node serves.
+	Backends []string `msgpack:"backends"`
+	// Processes are those that ran when the last one started, with the backends that each serves.
+	Processes map[string][]string `msgpack:"processes,omitempty"`
+	Seen      time.Time           `msgpack:"seen"`
+	Release   string              `msgpack:"release"`
 }
 
 // Operation is what the application keeps in an operation's record: the request that was accepted.

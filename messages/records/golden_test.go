@@ -73,6 +73,7 @@ func TestFormatsOfEarlierReleasesAreRead(t *testing.T) {
 	golden(t, "backend-1", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", Reflink: true, KeepsData: true, Zone: "nova"})
 	golden(t, "backend-2", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", KeepsData: true, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC"})
 	golden(t, "storage-1", Storage{Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC", Backend: "local"})
+	golden(t, "node-2", Node{Name: "n1", ID: "id", Backends: []string{"local"}, Processes: map[string][]string{"n1-AAAAAAAAAA": {"local"}}, Seen: moment, Release: "0.1.0"})
 	golden(t, "node-1", Node{Name: "n1", ID: "id", Backends: []string{"local", "fake"}, Seen: moment, Release: "0.1.0"})
 }
 
