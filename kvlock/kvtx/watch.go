@@ -92,7 +92,8 @@ type watch struct {
 	target     Revision // The stream's last sequence before the first consumer was made.
 	drained    bool     // The consumer had nothing more to report when the last message was delivered.
 	caughtUp   bool
-	seen       Revision // The sequence of the event that said so.
+	seen       Revision  // The sequence of the event that said so.
+	look       time.Time // When it is looked whether something is left to report, until it has caught up.
 	replicated bool
 	expiries   expiries
 }
@@ -140,8 +141,10 @@ func (w *watch) follow(ctx context.Context) error {
 	if err := w.reached(ctx); err != nil {
 		return err
 	}
+	until, forget := deadlines(ctx)
+	defer forget()
 	for next := uint64(1); ; next++ {
-		msg, err := w.next(ctx, consumer, messages)
+		msg, err := w.next(ctx, consumer, messages, until)
 		if err != nil {
 			return err
 		}
@@ -158,22 +161,43 @@ func (w *watch) follow(ctx context.Context) error {
 	}
 }
 
+// deadlines returns what makes contexts that end at a time. While the time asked for stays the same and lies ahead the context does, too: a
+// context for each message is a tenth of what a watch costs.
+func deadlines(ctx context.Context) (until func(time.Time) context.Context, forget func()) {
+	var last context.Context
+	var at time.Time
+	cancel := func() {}
+	until = func(due time.Time) context.Context {
+		if last == nil || last.Err() != nil || !due.Equal(at) {
+			cancel()
+			last, cancel = context.WithDeadline(ctx, due)
+			at = due
+		}
+		return last
+	}
+	return until, func() { cancel() }
+}
+
 // next waits for a message, and does meanwhile what comes due.
-func (w *watch) next(ctx context.Context, consumer jetstream.Consumer, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+func (w *watch) next(ctx context.Context, consumer jetstream.Consumer, messages jetstream.MessagesContext,
+	until func(time.Time) context.Context,
+) (jetstream.Msg, error) {
 	for {
 		if err := w.expire(ctx); err != nil {
 			return nil, err
 		}
 		due, ok := w.expiries.next()
 		if !w.caughtUp {
-			due, ok = time.Now().Add(catchUpAgain), true
+			if now := time.Now(); !w.look.After(now) {
+				w.look = now.Add(catchUpAgain)
+			}
+			due, ok = w.look, true
 		}
 		if !ok {
 			return messages.Next(jetstream.NextContext(ctx))
 		}
-		dctx, cancel := context.WithDeadline(ctx, due)
+		dctx := until(due)
 		msg, err := messages.Next(jetstream.NextContext(dctx))
-		cancel()
 		if err == nil || ctx.Err() != nil || dctx.Err() == nil {
 			return msg, err
 		}
