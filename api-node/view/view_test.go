@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,6 +132,42 @@ func TestTenThousandVolumesLoadQuickly(t *testing.T) {
 	if i != 0 {
 		t.Errorf("%d volumes are missing from the list", i)
 	}
+}
+
+// A view that begins while others write without a pause gets ready all the same.
+func TestAViewCatchesUpWithWriters(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.put(5_000, func(int) string { return records.NodeKey(newID()) }, func(int) []byte { return records.Encode(records.Node{Name: "n"}) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	var written atomic.Int64
+	defer writers.Wait()
+	defer cancel()
+	for w := range 32 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				key := records.NodeKey(fmt.Sprintf("writer-%d", w))
+				_, err := s.store.Update(ctx, []string{key}, func(now kvtx.Snapshot, tx *kvtx.Tx) error {
+					e, err := now.Get(key)
+					if err != nil {
+						return err
+					}
+					tx.Put(key, records.Encode(records.Node{Name: "w"}), e.Revision)
+					return nil
+				})
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+				written.Add(1)
+			}
+		})
+	}
+	s.until("the writers are at work", func() bool { return written.Load() > 1000 })
+	start, before := time.Now(), written.Load()
+	s.run()
+	t.Logf("caught up in %v, while %d records were written", time.Since(start), written.Load()-before)
 }
 
 // A volume that is made anew under its ID, or that changes hands, is listed once, where it belongs now.
