@@ -75,11 +75,10 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 // Abandon gives a stuck operation up: its locks are released, and what it worked on becomes an error that names the
 // reason, in one commit. The record keeps who did what and why.
 //
-// The order is kvlock's: the operation becomes void with a higher epoch, so that nobody can take it over or write its
-// record any more; then its effects must have ended; then the locks go. A stuck operation has no worker, and who works
-// on the resource next has a higher fence than the void write, which the drivers compare: so nothing is raised at the
-// backend here. An operation that a worker had picked up again between the look and the void write is left void with its
-// locks held, and refused in words: abandoning it once more, when that worker has stopped, releases them.
+// First the operation becomes void with a higher epoch, so that nobody can take it over or write its record any more; then
+// its locks go. No fence is raised at the backend in between, because what is given up here is often the backend: see
+// giveUp. An operation that a worker had picked up again between the look and the void write is left void with its locks
+// held, and refused in words: abandoning it once more, when that worker has stopped, releases them.
 func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, reason string) error {
 	owner, err := ownerOf(id)
 	if err != nil {
@@ -151,6 +150,10 @@ func wasStuck(rec kvlock.Record) bool {
 }
 
 // giveUp stages what becomes of the resource of an operation that nobody will finish.
+//
+// A worker that was overtaken in the middle of a call may wake up at any time, and no fence keeps its effect out yet. The
+// status does no less: only a deletion, a detach or another attach are accepted in it, and each of them writes the very
+// thing, with a fence above the void write, before anything may rest on what the backend holds.
 func giveUp(s kvtx.Snapshot, tx *kvtx.Tx, op records.Operation, fault string, at time.Time) error {
 	switch op.Kind {
 	case block.VolumeCreate, block.VolumeDelete, block.VolumeRevert:
