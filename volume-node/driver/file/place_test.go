@@ -164,23 +164,33 @@ func TestDirectoryWithoutPermissionIsRefusedInWords(t *testing.T) {
 	if err := errors.Join(os.Chmod(top, 0o755), os.Mkdir(filepath.Join(top, "closed"), 0o700), os.Mkdir(filepath.Join(top, "readable"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	refusals := make(chan map[string]error)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		if _, err := unix.SetfsuidRetUid(65534); err != nil {
-			t.Error(err)
-		}
-		got := map[string]error{}
+	got := map[string]error{}
+	asNobody(t, func() {
 		for _, name := range []string{"new", "closed", "readable", "closed/new", "served"} {
 			_, got[name] = file.Open(filepath.Join(top, name), file.Options{})
 		}
-		refusals <- got
-	}()
-	for name, err := range <-refusals {
+	})
+	for name, err := range got {
 		if err == nil || !strings.Contains(err.Error(), "may not use it: change its owner or its mode") || !strings.Contains(err.Error(), filepath.Join(top, name)) {
 			t.Errorf("Open(%s) as nobody = %v, want words about permission", name, err)
 		}
 	}
+}
+
+// asNobody calls do on a thread that may on the file system what nobody may. The thread must not end: children that other
+// tests have started from it would be killed with it.
+func asNobody(t *testing.T, do func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	if _, err := unix.SetfsuidRetUid(65534); err != nil {
+		t.Fatal(err)
+	}
+	do()
+	_, err := unix.SetfsuidRetUid(0)
+	if now, _ := unix.SetfsuidRetUid(-1); err != nil || now != 0 {
+		t.Fatalf("the thread is still user %d: %v", now, err)
+	}
+	runtime.UnlockOSThread()
 }
 
 func TestReadOnlyFileSystemIsRefusedInWords(t *testing.T) {
