@@ -142,7 +142,7 @@ func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error)
 		return a.repeated(ctx, p, exists.Record)
 	}
 	if err != nil {
-		err = a.refusal(ctx, err, p.id)
+		err = a.refusal(err, p.id)
 		if e, ok := errors.AsType[*messages.Error](err); ok && e.Holder != nil {
 			a.locks.Observe(kvlock.Event{Kind: kvlock.Refused, Owner: string(p.id), Err: err})
 		}

@@ -68,7 +68,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 		return d.checkFree(locks...)
 	}, kvtx.AssumeAbsent(fresh...))
 	if err != nil {
-		return block.Attachment{}, 0, a.refusal(ctx, err, "")
+		return block.Attachment{}, 0, a.refusal(err, "")
 	}
 	return att, max(res.Revision(key), res.Revision(volumeKey)), nil
 }
@@ -133,14 +133,14 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 		return nil
 	})
 	if err != nil {
-		return 0, a.refusal(ctx, err, "")
+		return 0, a.refusal(err, "")
 	}
 	if !unchanged {
 		return max(res.Revision(key), res.Revision(volumeKey)), nil
 	}
 	rev, err := a.standing(ctx, key, volumeKey)
 	if err != nil {
-		return 0, a.refusal(ctx, err, "")
+		return 0, a.refusal(err, "")
 	}
 	return rev, nil
 }

@@ -87,7 +87,7 @@ func edit[T records.Record](ctx context.Context, a *Admitter, p Patch, key strin
 	})
 	if err != nil {
 		var none T
-		return none, 0, a.refusal(ctx, err, "")
+		return none, 0, a.refusal(err, "")
 	}
 	return now.T, res.Revision(key), nil
 }

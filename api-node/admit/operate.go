@@ -40,7 +40,7 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 	if err == nil {
 		a.locks.Observe(kvlock.EventOf(kvlock.Canceled, rec))
 	}
-	return a.operated(ctx, id, "canceled", err)
+	return a.operated(id, "canceled", err)
 }
 
 // Resume lets a stuck operation go on where it got stuck: one commit with a new dispatch number and a dispatch.
@@ -69,7 +69,7 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 		a.locks.Observe(kvlock.EventOf(kvlock.Resumed, rec))
 		a.log.WarnContext(ctx, "operation resumed", "operation", id, "reason", reason, "user", c.User)
 	}
-	return a.operated(ctx, id, "resumed", err)
+	return a.operated(id, "resumed", err)
 }
 
 // Abandon gives a stuck operation up: its locks are released, and what it worked on becomes an error that names the
@@ -89,11 +89,11 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 	}
 	rec, err := a.void(ctx, c, owner, reason)
 	if err != nil {
-		return a.operated(ctx, id, "abandoned", err)
+		return a.operated(id, "abandoned", err)
 	}
 	op, err := operationOf(rec)
 	if err != nil {
-		return a.operated(ctx, id, "abandoned", err)
+		return a.operated(id, "abandoned", err)
 	}
 	at := a.now().UTC().Truncate(time.Microsecond)
 	var broken kvlock.Record
@@ -111,7 +111,7 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 		a.locks.Observe(kvlock.EventOf(kvlock.Broken, broken))
 		a.log.WarnContext(ctx, "operation abandoned", "operation", id, "kind", op.Kind, "resource", op.Resource, "reason", reason, "user", c.User)
 	}
-	return a.operated(ctx, id, "abandoned", err)
+	return a.operated(id, "abandoned", err)
 }
 
 // void makes a stuck operation void. One that is void already is returned as it is.
@@ -245,7 +245,7 @@ type one struct{ entry kvtx.Entry }
 func (o one) Get(string) (kvtx.Entry, error) { return o.entry, nil }
 
 // operated puts the errors of the verbs on operations in words.
-func (a *Admitter) operated(ctx context.Context, id block.OperationID, verb string, err error) error {
+func (a *Admitter) operated(id block.OperationID, verb string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -262,5 +262,5 @@ func (a *Admitter) operated(ctx context.Context, id block.OperationID, verb stri
 	case errors.Is(err, kvlock.ErrTooLarge):
 		return messages.Errorf(messages.CodeTooLarge, "operation %s cannot be %s: %v", id, verb, err)
 	}
-	return a.refusal(ctx, err, id)
+	return a.refusal(err, id)
 }

@@ -131,8 +131,9 @@ func resource(key string) string {
 	return key
 }
 
-// refusal makes every error one that may cross the wire. id is empty for a change that is no operation.
-func (a *Admitter) refusal(ctx context.Context, err error, id block.OperationID) error {
+// refusal makes every error one that may cross the wire. id is empty for a change that is no operation. One of
+// CodeInternal is for the log of whoever answers.
+func (a *Admitter) refusal(err error, id block.OperationID) error {
 	if e, ok := errors.AsType[*messages.Error](err); ok {
 		return e
 	}
@@ -156,6 +157,8 @@ func (a *Admitter) refusal(ctx context.Context, err error, id block.OperationID)
 	case errors.Is(err, kvtx.ErrTooLarge), errors.Is(err, kvlock.ErrTooLarge):
 		return messages.Errorf(messages.CodeTooLarge, "the request is too large to be stored: %v", err)
 	}
-	a.log.ErrorContext(ctx, "request cannot be decided", "operation", id, "error", err)
-	return messages.Errorf(messages.CodeInternal, "the request cannot be decided: %v", err)
+	if id == "" {
+		return messages.Errorf(messages.CodeInternal, "the request cannot be decided: %v", err)
+	}
+	return messages.Errorf(messages.CodeInternal, "operation %s cannot be decided: %v", id, err)
 }

@@ -138,7 +138,7 @@ func (a *Admitter) repeated(ctx context.Context, p *prepared, rec kvlock.Record)
 	}
 	acc := Accepted{Operation: op.ID, Resource: op.Resource, Repeated: true}
 	if acc.Revision, err = a.standing(ctx, kvlock.OwnerKey(string(p.id)), resourceKey(op)); err != nil {
-		return Accepted{}, a.refusal(ctx, err, p.id)
+		return Accepted{}, a.refusal(err, p.id)
 	}
 	return acc, nil
 }

@@ -122,7 +122,7 @@ func (i *Ingest) take(ctx context.Context, msg *nats.Msg, answer answerer) {
 	select {
 	case i.slots <- struct{}{}:
 	default:
-		i.reply(msg, refusal(messages.Errorf(messages.CodeUnavailable, "this node works on %d messages already; nothing was changed, send it again", cap(i.slots))))
+		i.reply(msg, i.refusal(msg, messages.Errorf(messages.CodeUnavailable, "this node works on %d messages already; nothing was changed, send it again", cap(i.slots))))
 		return
 	}
 	i.work.Add(1)
@@ -139,16 +139,23 @@ func (i *Ingest) reply(msg *nats.Msg, r messages.Reply) {
 	}
 }
 
-func refusal(err error) messages.Reply { return messages.Reply{Error: messages.AsError(err)} }
+// refusal is the answer that says why not. What is this node's fault stands in its log, too.
+func (i *Ingest) refusal(msg *nats.Msg, err error) messages.Reply {
+	e := messages.AsError(err)
+	if e.Code == messages.CodeInternal {
+		i.log.Error("request not answered", "subject", msg.Subject, "error", err)
+	}
+	return messages.Reply{Error: e}
+}
 
 func (i *Ingest) submit(ctx context.Context, msg *nats.Msg) messages.Reply {
 	s, err := i.submission(msg)
 	if err != nil {
-		return refusal(err)
+		return i.refusal(msg, err)
 	}
 	accepted, err := i.admit.Submit(ctx, s)
 	if err != nil {
-		return refusal(err)
+		return i.refusal(msg, err)
 	}
 	if err := i.reader.Wait(ctx, accepted.Revision); err != nil { // accepted all the same: the reply says what is known
 		i.log.WarnContext(ctx, "read side is behind", "operation", accepted.Operation, "error", err)
@@ -208,15 +215,15 @@ func (i *Ingest) checkSent(sent time.Time) error {
 func (i *Ingest) get(ctx context.Context, msg *nats.Msg) messages.Reply {
 	project, err := messages.ParseGet(msg.Subject)
 	if err != nil {
-		return refusal(err)
+		return i.refusal(msg, err)
 	}
 	var q messages.Query
 	if err := messages.Decode(msg.Data, &q); err != nil {
-		return refusal(err)
+		return i.refusal(msg, err)
 	}
 	op, err := i.find(ctx, project, q)
 	if err != nil {
-		return refusal(err)
+		return i.refusal(msg, err)
 	}
 	return messages.Reply{Operation: &op.Operation}
 }

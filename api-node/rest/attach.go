@@ -245,10 +245,14 @@ func (c *call) await(id block.OperationID) error {
 	defer cancel()
 	op, err := c.reader().WaitEnded(ctx, id)
 	if err != nil {
-		if c.r.Context().Err() == nil && ctx.Err() == nil && !errors.Is(err, view.ErrStopped) {
-			return err
+		switch {
+		case c.api.isClosing() || errors.Is(err, view.ErrStopped):
+			return unfinished(id, "Operation %s has not ended, and this node is ending. The operation goes on; repeat the request to another node, or to this one "+
+				"when it runs again, to wait for its end.", id)
+		case ctx.Err() != nil:
+			return unfinished(id, "Operation %s has not ended within %s. It goes on; repeat the request to wait for its end.", id, c.api.cfg.AttachWait)
 		}
-		return c.goesOn(id)
+		return err
 	}
 	switch {
 	case op.Phase == kvlock.Done.String():
@@ -258,13 +262,12 @@ func (c *call) await(id block.OperationID) error {
 		f.operation = op.ID
 		return f
 	}
-	f := newFault(http.StatusServiceUnavailable, "Operation %s (%s) ended without doing what was asked: %s", op.ID, op.Kind, op.Error)
-	f.operation, f.retryAfter = op.ID, "1"
-	return f
+	return unfinished(op.ID, "Operation %s (%s) ended without doing what was asked: %s", op.ID, op.Kind, op.Error)
 }
 
-func (c *call) goesOn(id block.OperationID) error {
-	f := newFault(http.StatusServiceUnavailable, "Operation %s has not ended within %s. It goes on; repeat the request to wait for its end.", id, c.api.cfg.AttachWait)
+// unfinished refuses a request for now, whose operation was accepted.
+func unfinished(id block.OperationID, format string, args ...any) error {
+	f := newFault(http.StatusServiceUnavailable, format, args...)
 	f.operation, f.retryAfter = id, "1"
 	return f
 }
@@ -285,7 +288,7 @@ func (c *call) settle(op block.OperationID, shown func() bool) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return c.goesOn(op)
+			return unfinished(op, "Operation %s has ended, and this node does not show yet what it did. Repeat the request.", op)
 		}
 	}
 	return nil

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/records"
 )
@@ -77,5 +79,26 @@ func TestQuotaIsRefusedWithCindersText(t *testing.T) {
 	a := s.post("volumes", map[string]any{"volume": map[string]any{"size": 1}}).fault(413, "VolumeLimitExceeded: Maximum number of volumes allowed (2) exceeded for quota 'volumes'.")
 	if a.header.Get("Retry-After") != "0" || a.in("overLimit")["retryAfter"] != "0" {
 		t.Errorf("retry after: %v, %s", a.header, a.body)
+	}
+}
+
+// What is the node's own fault stands in its log once, with the request's ID, and not in the answer.
+func TestAnInternalErrorIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	s := newLimitedStack(t, records.Limits{Volumes: 2, Snapshots: 10, GiB: 10})
+	key := records.QuotaKey("p1")
+	_, err := s.store.Update(t.Context(), []string{key}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		e, err := snap.Get(key)
+		tx.Put(key, []byte("broken"), e.Revision)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.post("volumes", map[string]any{"volume": map[string]any{"size": 1}}).fault(500, "The server has either erred or is incapable of performing the requested operation.")
+	request := a.header.Get("X-Openstack-Request-Id")
+	logged := s.log.with("level=ERROR")
+	if len(logged) != 1 || !strings.Contains(logged[0], request) || !strings.Contains(logged[0], key) {
+		t.Errorf("logged %d times, want once with %s and %s: %q", len(logged), request, key, logged)
 	}
 }

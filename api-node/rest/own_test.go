@@ -283,8 +283,12 @@ func TestShutdownAnswersLongWaitsAtOnce(t *testing.T) {
 	begun := time.Now()
 	s.stop()
 	for range 2 {
-		if a := <-answers; a.status != 503 && a.status != 200 || !strings.Contains(string(a.body), string(op)) {
+		a := <-answers
+		if a.status != 503 && a.status != 200 || !strings.Contains(string(a.body), string(op)) {
 			t.Errorf("%s: %d %s", a.what, a.status, a.body)
+		}
+		if a.status == 503 && !strings.Contains(string(a.body), "this node is ending. The operation goes on; repeat the request to another node") {
+			t.Errorf("%s: %s, want it said that the node is ending", a.what, a.body)
 		}
 	}
 	if took := time.Since(begun); took > 10*time.Second {

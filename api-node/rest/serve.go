@@ -77,6 +77,16 @@ func (c *call) longWait(limit time.Duration) (context.Context, context.CancelFun
 	return ctx, func() { cancel(); <-ended }
 }
 
+// isClosing says that the server shuts down.
+func (a *API) isClosing() bool {
+	select {
+	case <-a.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +36,7 @@ type stack struct {
 	worker *admittest.Worker
 	api    *API
 	url    string
+	log    lines // of admission and the API
 	// stop ends the HTTP server.
 	stop func()
 }
@@ -61,8 +64,9 @@ func newLimitedStack(t testing.TB, limits records.Limits, change ...func(*Config
 	if err := s.worker.Register(ctx, records.Backend{Name: "b1", Kind: "file", Fencing: "node", Reflink: true, KeepsData: true}, -1); err != nil {
 		t.Fatal(err)
 	}
-	s.admit = admit.New(store, locks, s.view, admit.Defaults{Limits: limits}, nil)
-	cfg := Config{Reader: s.view, Submitter: s.admit, Auth: auth.NoAuth{}, Release: "test"}
+	log := slog.New(slog.NewTextHandler(&s.log, nil))
+	s.admit = admit.New(store, locks, s.view, admit.Defaults{Limits: limits}, log)
+	cfg := Config{Reader: s.view, Submitter: s.admit, Auth: auth.NoAuth{}, Release: "test", Log: log}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -91,6 +95,30 @@ func newLimitedStack(t testing.TB, limits records.Limits, change ...func(*Config
 	})
 	s.until("backend b1 is in the view", func() bool { _, ok := s.view.Pool("b1"); return ok })
 	return s
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// with returns the lines that hold the text.
+func (l *lines) with(text string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 func (s *stack) until(what string, cond func() bool) {
