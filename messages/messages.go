@@ -11,9 +11,11 @@
 //   - Each format has a golden file in testdata that is never edited; fields are added, never renamed, reused or retyped.
 //   - Every error that crosses the wire is an Error with a Code of this package.
 //
-// Log attributes have these keys everywhere. What it is about: operation, kind, resource, volume, snapshot, attachment,
-// export, project, user, backend, node, worker, key, claims. How it goes: phase, step, attempt, epoch, fence, reason, error,
-// stack. Of processes and requests: request_id, method, route, status, took, subject, server, pid, path, line.
+// Log attributes have these keys everywhere, and no others. What it is about: operation, kind, resource, volume,
+// attachment, export, project, user, backend, node, worker, key, keys, lock, claims, members, source, bytes, extents, read_only. How
+// it goes: phase, step, attempt, epoch, fence, revision, reason, error, note, in_doubt, took, retry_in, limit, stack. Who has what is
+// waited for: holder_operation, holder_fence, holder_pid. Of processes and requests: request_id, method, route, status,
+// subject, server, pid, path, socket, control, line.
 //
 // It does not decide whether a request is accepted: that is api-node/admit.
 package messages

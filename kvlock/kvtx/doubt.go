@@ -135,7 +135,7 @@ func (s *Store) again(ctx context.Context, t *tries, err error) error {
 	default:
 		return err // The connection is closed, or ctx ended before anything was sent.
 	}
-	s.opts.log.DebugContext(ctx, "request repeated", "reason", err, "try", t.all, "doubt", t.doubt)
+	s.opts.log.DebugContext(ctx, "request repeated", "reason", err, "attempt", t.all, "in_doubt", t.doubt)
 	if perr := pause(ctx, ctx, backoff(t.all)); perr != nil {
 		return perr
 	}

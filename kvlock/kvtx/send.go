@@ -200,7 +200,7 @@ func (c *committer) lost(g *group) {
 		now[k.Key] = k
 	}
 	moved := g.moved(now)
-	s.opts.log.DebugContext(c.life, "commits refused", "members", len(g.members), "moved", moved)
+	s.opts.log.DebugContext(c.life, "commits refused", "members", len(g.members), "keys", moved)
 	nothing := len(moved) == 0
 	if rev := now[c.receipt.key].Revision; rev != c.receipt.rev {
 		c.receipt.rev, nothing = rev, false // It had expired.

@@ -69,7 +69,7 @@ func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) erro
 		default:
 			try++
 		}
-		s.opts.log.DebugContext(ctx, "watch begins again", "after", uint64(w.last), "reason", err)
+		s.opts.log.DebugContext(ctx, "watch begins again", "revision", uint64(w.last), "reason", err)
 		if err := pause(ctx, s.life, backoff(try)); err != nil && s.life.Err() != nil {
 			return ErrClosed
 		} else if err != nil {

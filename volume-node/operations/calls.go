@@ -35,7 +35,7 @@ func call(ctx context.Context, run saga.Run) driver.Call {
 		Operation: string(run.ID),
 		Fence:     driverFence(run.Fence),
 		Progress:  func(done, total int64) { run.Progress(done, total, "bytes") },
-		Waiting:   func(why string) { run.Log.InfoContext(ctx, "backend call waits", "why", why) },
+		Waiting:   func(why string) { run.Log.InfoContext(ctx, "backend call waits", "reason", why) },
 	}
 }
 

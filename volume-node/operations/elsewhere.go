@@ -48,7 +48,7 @@ func (e *Env) roomOrElsewhere(ctx context.Context, run saga.Run, s *volumeCreate
 	if err := e.move(ctx, run, s.Volume, to); err != nil {
 		return err
 	}
-	run.Log.InfoContext(ctx, "operation goes to another backend", "backend", to, "why", full)
+	run.Log.InfoContext(ctx, "operation goes to another backend", "backend", to, "reason", full)
 	return saga.Leave(fmt.Errorf("pool %s is full, backend %s takes the operation", s.Backend, to))
 }
 

@@ -118,7 +118,7 @@ func (w *waiter) end(file *os.File, r Record) error {
 	if len(found) == 0 {
 		// It has come free meanwhile, or its holder cannot be seen from here.
 		w.due = time.Now().Add(limit)
-		log.Warn("holder of a file lock not found among the processes", "holder_pid", r.PID, "waited", time.Since(w.since))
+		log.Warn("holder of a file lock not found among the processes", "holder_pid", r.PID, "took", time.Since(w.since))
 		return nil
 	}
 	for _, h := range found {
@@ -128,7 +128,7 @@ func (w *waiter) end(file *os.File, r Record) error {
 		}
 		if did {
 			log.Warn("ended a process that held a file lock with a lower fence", "holder_pid", h.pid,
-				"holder_operation", r.Operation, "holder_fence", r.Fence, "waited", time.Since(w.since))
+				"holder_operation", r.Operation, "holder_fence", r.Fence, "took", time.Since(w.since))
 		}
 	}
 	w.due, w.next = time.Now().Add(min(limit, lookAgain)), firstPause

@@ -31,7 +31,7 @@ func (c *Client) Run(ctx context.Context) error {
 				c.log.Error("no export server: hosts cannot reach their volumes", "error", err)
 			}
 		} else if c.watch(ctx); ctx.Err() == nil {
-			c.log.Warn("export server ended; it is started again", "lived", time.Since(begun))
+			c.log.Warn("export server ended; it is started again", "took", time.Since(begun))
 		}
 		if time.Since(begun) > time.Minute {
 			wait = 0
@@ -105,7 +105,7 @@ func (c *Client) start(ctx context.Context) error {
 		err := c.hello(ctx)
 		if err == nil {
 			if started {
-				c.log.Info("export server started", "pid", c.process.PID(), "log", paths.Log)
+				c.log.Info("export server started", "pid", c.process.PID(), "path", paths.Log)
 			}
 			return nil
 		}
