@@ -178,7 +178,11 @@ func (c *Client) Watch(ctx context.Context, id block.OperationID, seen func(mess
 			if messages.Decode(msg.Data, &u) != nil || u.V != messages.EnvelopeVersion {
 				continue
 			}
-			op = u.Operation
+			if op = u.Operation; op.Stuck() { // it may come late, and the operation have been resumed since: its record decides
+				if op, err = c.get(ctx, id, c.look); err != nil {
+					return op, err
+				}
+			}
 		case <-time.After(c.look): // updates can be lost
 			if op, err = c.Get(ctx, id); err != nil {
 				return op, err

@@ -310,6 +310,27 @@ func TestWatchTellsUpdatesUntilTheEnd(t *testing.T) {
 	}
 }
 
+// An update that says stuck may have been on its way when the operation was resumed: the watch goes on to its end.
+func TestWatchDoesNotEndWithALateUpdate(t *testing.T) {
+	t.Parallel()
+	n, id := newNode(t), client.NewID()
+	w := &world{op: state(id, "running")}
+	n.answer(messages.GetSubject(project), w.reply)
+	var phases []string
+	end, err := n.client(long, long).Watch(t.Context(), id, func(op messages.Operation) {
+		switch phases = append(phases, op.Phase); len(phases) {
+		case 1:
+			n.tell(state(id, "stuck"))
+		case 2:
+			w.set(state(id, "stuck"))
+			n.tell(state(id, "stuck"))
+		}
+	})
+	if want := []string{"running", "running", "stuck"}; err != nil || end.Phase != "stuck" || !slices.Equal(phases, want) {
+		t.Errorf("Watch = %s, %v and told %v, want %v", end.Phase, err, phases, want)
+	}
+}
+
 func TestWatchFindsTheEndWhenUpdatesAreLost(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"done", "stuck"} {
