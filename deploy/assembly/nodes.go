@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
-	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,7 +15,6 @@ import (
 	apinode "github.com/scoria-storage/scoria/api-node"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
-	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
 	"github.com/scoria-storage/scoria/saga/sagaprom"
@@ -36,7 +34,7 @@ func IsSetting(err error) bool {
 
 // VolumeConfig is what an assembly with a volume node has.
 type VolumeConfig struct {
-	// Name of the node; empty: the name of the host.
+	// Name of the node; empty: the one that the state directory keeps, else the name of the host.
 	Name string
 	// State is the node's state directory.
 	State string
@@ -49,16 +47,10 @@ type VolumeConfig struct {
 }
 
 // node makes the configuration of package volumenode.
-func (v *VolumeConfig) node(release string) (volumenode.Config, error) {
-	name := v.Name
-	if name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return volumenode.Config{}, err
-		}
-		if name, _, _ = strings.Cut(host, "."); block.CheckToken(name) != nil {
-			return volumenode.Config{}, &SettingError{"name", "", fmt.Sprintf("the name of this host, %q, cannot be a node's name: give one of letters, digits, _ and -", host)}
-		}
+func (v *VolumeConfig) node(release string, log *slog.Logger) (volumenode.Config, error) {
+	name, err := v.nodeName(log)
+	if err != nil {
+		return volumenode.Config{}, err
 	}
 	cfg := volumenode.Config{Name: name, StateDir: v.State, Workers: v.Workers, Lease: v.Lease, Release: release}
 	for _, text := range v.Backends {
@@ -141,7 +133,7 @@ type VolumeNodeConfig struct {
 // VolumeNode runs a volume node until ctx ends.
 func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 	cfg.fill()
-	nodeCfg, err := cfg.Volume.node(cfg.Release)
+	nodeCfg, err := cfg.Volume.node(cfg.Release, cfg.Log)
 	if err != nil {
 		return err
 	}

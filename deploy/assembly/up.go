@@ -59,7 +59,7 @@ func (c *UpConfig) node(d *dataDir) (volumenode.Config, error) {
 	if len(v.Backends) == 0 {
 		v.Backends = []string{"local=file:path=" + d.sub(VolumesDir)}
 	}
-	cfg, err := v.node(c.Release)
+	cfg, err := v.node(c.Release, c.Log)
 	cfg.EndExports = true
 	return cfg, err
 }

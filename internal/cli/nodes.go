@@ -151,7 +151,7 @@ func replicasFlag(flags *pflag.FlagSet, replicas *int) {
 }
 
 func nodeFlags(flags *pflag.FlagSet, v *assembly.VolumeConfig, backends *backendsFlag) {
-	flags.StringVar(&v.Name, "name", "", "name of the node; default: the name of the host")
+	flags.StringVar(&v.Name, "name", "", "name of the node; default: the one that its state directory keeps, else the name of the host")
 	flags.StringVar(&v.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
 	flags.Var(backends, "backend", "a backend, such as local=file:path=DIR or fake=null; repeatable, in SCORIA_BACKEND with spaces between")
 	flags.Var(newCount(&v.Workers, 32, 1, 10_000, "want 1 to 10000 operations at a time"), "workers", "operations that run at the same time, for each backend")
