@@ -8,16 +8,18 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
-// Bounds of what users may say, as in Cinder.
+// MaxText is how many characters a text of a user may have, as in Cinder.
+const MaxText = 255
+
+// Further bounds of what users may say.
 const (
-	maxText      = 255
 	maxMetadata  = 128
 	maxConnector = 16 << 10
 )
 
 func checkText(field, s string) error {
-	if n := utf8.RuneCountInString(s); n > maxText {
-		return fieldError(field, "%q has %d characters, at most %d are allowed", clip(s), n, maxText)
+	if n := utf8.RuneCountInString(s); n > MaxText {
+		return fieldError(field, "%q has %d characters, at most %d are allowed", clip(s), n, MaxText)
 	}
 	if !utf8.ValidString(s) {
 		return fieldError(field, "it is not valid UTF-8")

@@ -224,9 +224,6 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 // Running is how many operations this process runs at the moment.
 func (n *Node) Running() int { return n.intake.Running() }
 
-// Worker is the identity of this start.
-func (n *Node) Worker() string { return n.worker }
-
 // Run serves until ctx ends, and returns when every goroutine of the node has ended. It is called once.
 func (n *Node) Run(ctx context.Context) error {
 	defer func() { _ = n.Close() }()
@@ -282,24 +279,4 @@ func (n *Node) Close() error {
 		n.member = nil
 	}
 	return errors.Join(errs...)
-}
-
-// Run makes a node and serves until ctx ends. ready, if set, is called once, when the node is ready.
-func Run(ctx context.Context, cfg Config, deps Deps, ready func()) error {
-	n, err := New(ctx, cfg, deps)
-	if err != nil {
-		return err
-	}
-	if ready != nil {
-		stop := make(chan struct{})
-		defer close(stop)
-		go func() {
-			select {
-			case <-n.Ready():
-				ready()
-			case <-stop:
-			}
-		}()
-	}
-	return n.Run(ctx)
 }

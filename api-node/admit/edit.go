@@ -17,17 +17,14 @@ type Patch struct {
 	Name, Description *string
 }
 
-// maxText is the longest name or description, in characters.
-const maxText = 255
-
 func (p Patch) check() error {
 	for field, s := range map[string]*string{"name": p.Name, "description": p.Description} {
 		if s == nil {
 			continue
 		}
-		if n := utf8.RuneCountInString(*s); n > maxText || !utf8.ValidString(*s) {
+		if n := utf8.RuneCountInString(*s); n > messages.MaxText || !utf8.ValidString(*s) {
 			return &messages.Error{Code: messages.CodeInvalid, Field: field,
-				Message: fmt.Sprintf("Invalid input for field/attribute %s: it must be valid UTF-8 of at most %d characters, it has %d", field, maxText, n)}
+				Message: fmt.Sprintf("Invalid input for field/attribute %s: it must be valid UTF-8 of at most %d characters, it has %d", field, messages.MaxText, n)}
 		}
 	}
 	return nil

@@ -8,14 +8,10 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
-// maxBehind is how many changed operations a follower of all may be behind before it misses some.
-const maxBehind = 4096
-
 // waiters are told which operations changed. They are channels that are closed, so that nobody can hold up the feed.
 type waiters struct {
 	mu   sync.Mutex
 	byID map[block.OperationID]*waiter
-	all  map[*follower]struct{}
 }
 
 type waiter struct {
@@ -23,10 +19,7 @@ type waiter struct {
 	users   int
 }
 
-func (w *waiters) init() {
-	w.byID = map[block.OperationID]*waiter{}
-	w.all = map[*follower]struct{}{}
-}
+func (w *waiters) init() { w.byID = map[block.OperationID]*waiter{} }
 
 // add returns a channel that the next change of the operation closes, and what gives it back.
 func (w *waiters) add(id block.OperationID) (changed <-chan struct{}, done func()) {
@@ -51,16 +44,10 @@ func (w *waiters) add(id block.OperationID) (changed <-chan struct{}, done func(
 func (w *waiters) changed(ops map[block.OperationID]*Operation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id, op := range ops {
+	for id := range ops {
 		if one := w.byID[id]; one != nil {
 			delete(w.byID, id)
 			close(one.changed)
-		}
-		if op == nil {
-			continue
-		}
-		for f := range w.all {
-			f.push(op)
 		}
 	}
 }
@@ -131,71 +118,4 @@ func (v *View) sleep(ctx context.Context, changed <-chan struct{}) error {
 	case <-v.stopped:
 		return ErrStopped
 	}
-}
-
-// FollowAll goes over all operations that change from now on, each with its last state, until ctx or the view ends. A reader that is more than
-// some thousand operations behind misses the oldest of them; it is for events, of which nothing may depend.
-func (v *View) FollowAll(ctx context.Context) iter.Seq[*Operation] {
-	f := &follower{more: make(chan struct{}, 1), waiting: map[block.OperationID]*Operation{}}
-	v.waiters.mu.Lock()
-	v.waiters.all[f] = struct{}{}
-	v.waiters.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { v.waiters.drop(f) }) // also if nobody ever goes over it
-	return func(yield func(*Operation) bool) {
-		defer v.waiters.drop(f)
-		defer stop()
-		for {
-			for _, op := range f.take() {
-				if ctx.Err() != nil || !yield(op) {
-					return
-				}
-			}
-			if v.sleep(ctx, f.more) != nil {
-				return
-			}
-		}
-	}
-}
-
-func (w *waiters) drop(f *follower) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.all, f)
-}
-
-// follower is a bounded queue of changed operations, each once.
-type follower struct {
-	mu      sync.Mutex
-	waiting map[block.OperationID]*Operation
-	order   []block.OperationID
-	more    chan struct{}
-}
-
-func (f *follower) push(op *Operation) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, ok := f.waiting[op.ID]; !ok {
-		if len(f.order) == maxBehind {
-			delete(f.waiting, f.order[0])
-			f.order = f.order[1:]
-		}
-		f.order = append(f.order, op.ID)
-	}
-	f.waiting[op.ID] = op
-	select {
-	case f.more <- struct{}{}:
-	default:
-	}
-}
-
-func (f *follower) take() []*Operation {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	ops := make([]*Operation, 0, len(f.order))
-	for _, id := range f.order {
-		ops = append(ops, f.waiting[id])
-	}
-	f.order = nil
-	clear(f.waiting)
-	return ops
 }

@@ -23,15 +23,6 @@ func TestFenceOrderIsEraThenRevision(t *testing.T) {
 				t.Errorf("%s.Less(%s) = %v, want %v", a, b, got, want)
 			}
 		}
-		back, err := driver.ParseFence(a.String())
-		if err != nil || back != a {
-			t.Errorf("ParseFence(%s) = %v, %v", a, back, err)
-		}
-	}
-	for _, text := range []string{"", "1", "1.", ".1", "-1.2", "1.2.3", "1.18446744073709551616"} {
-		if f, err := driver.ParseFence(text); err == nil {
-			t.Errorf("ParseFence(%q) = %v, want an error", text, f)
-		}
 	}
 }
 

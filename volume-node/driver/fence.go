@@ -2,9 +2,7 @@ package driver
 
 import (
 	"cmp"
-	"fmt"
 	"strconv"
-	"strings"
 )
 
 // Fence tells takers-over of one resource apart: the era of the stream, and the revision of the operation's record at
@@ -22,18 +20,7 @@ func (f Fence) Compare(other Fence) int {
 // Less reports whether f is below other.
 func (f Fence) Less(other Fence) bool { return f.Compare(other) < 0 }
 
-// String returns era and revision with a dot between them; ParseFence reads it.
+// String returns era and revision with a dot between them.
 func (f Fence) String() string {
 	return strconv.FormatUint(f.Era, 10) + "." + strconv.FormatUint(f.Rev, 10)
-}
-
-// ParseFence reads what String writes.
-func ParseFence(s string) (Fence, error) {
-	era, rev, ok := strings.Cut(s, ".")
-	e, errEra := strconv.ParseUint(era, 10, 64)
-	r, errRev := strconv.ParseUint(rev, 10, 64)
-	if !ok || errEra != nil || errRev != nil {
-		return Fence{}, fmt.Errorf("fence %q: want ERA.REVISION", s)
-	}
-	return Fence{Era: e, Rev: r}, nil
 }
