@@ -110,7 +110,7 @@ func diskError(err error) error {
 
 // fullError adds what to do to an error of a full disk. It is no longer one of a setting that is wrong.
 func fullError(err error) error {
-	if err == nil || !isFull(err) || strings.Contains(err.Error(), makeRoom) {
+	if err == nil || !isFull(err) || saysFull(err) {
 		return err
 	}
 	return fmt.Errorf("%s: the disk is full: "+makeRoom, err.Error())
@@ -118,6 +118,9 @@ func fullError(err error) error {
 
 // makeRoom is what to do before a start.
 const makeRoom = "make room, then start again; nothing that was acknowledged is lost"
+
+// saysFull says whether the error tells already what to do.
+func saysFull(err error) bool { return strings.Contains(err.Error(), makeRoom) }
 
 // isFull says whether the error is about a disk without room, or without room for this user; some parts pass on only its text.
 func isFull(err error) bool {

@@ -2,7 +2,6 @@ package assembly
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,12 +31,6 @@ const (
 
 	fullFiles = 64
 )
-
-// watchEvery is how often the disk and the NATS server are looked at.
-const watchEvery = 200 * time.Millisecond
-
-// restartPause is the least time between two starts of a server whose writes fail although there is room.
-const restartPause = 5 * time.Second
 
 // space is what is free on a disk.
 type space struct {
@@ -77,11 +69,19 @@ func openDisk(dir string, log *slog.Logger) (*disk, error) {
 	if err != nil || !d.space().enough(startBytes) {
 		d.release()
 	}
-	if free := d.space(); !free.enough(startBytes) {
-		return nil, fmt.Errorf("the disk of %s (%s) is full: %s, a start needs %d KiB: "+makeRoom,
-			dir, d.name, free, startBytes>>10)
+	if !d.space().enough(startBytes) {
+		return nil, d.startError()
 	}
 	return d, nil
+}
+
+// startError is why a start is impossible.
+func (d *disk) startError() error {
+	free, need := d.space(), ""
+	if !free.enough(startBytes) {
+		need = fmt.Sprintf(", a start needs %d KiB", startBytes>>10)
+	}
+	return fmt.Errorf("the disk of %s (%s) is full: %s%s: "+makeRoom, d.dir, d.name, free, need)
 }
 
 func (d *disk) space() space {
@@ -114,70 +114,6 @@ func (d *disk) Spare() {
 	if d.held.Load() && d.full() != nil {
 		d.release()
 	}
-}
-
-// server is the NATS server on the disk.
-type server interface {
-	Broken() error
-	Restart(context.Context) error
-}
-
-// watch does what keeps the process going on a full disk, until ctx ends: it says that the disk is full and that it has room again, in the
-// log; it gives up the reserve for operations under way, and makes it again; it starts the server again which a full disk has broken.
-func (d *disk) watch(ctx context.Context, srv server, underWay func() int) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	var short error
-	var next time.Time // earliest next start of the server
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if d.restart(ctx, srv, time.Now().After(next)) {
-			next = time.Now().Add(restartPause)
-		}
-		was := short
-		switch short = d.Short(); {
-		case short != nil && was == nil:
-			d.log.ErrorContext(ctx, "storage is full", "error", short)
-		case short == nil && was != nil:
-			d.log.InfoContext(ctx, "storage has room again", "path", d.dir)
-		}
-		switch {
-		case underWay() > 0:
-			d.Spare()
-		case !d.held.Load() && d.space().enough(againBytes):
-			if err := d.keep(); err != nil {
-				d.log.WarnContext(ctx, "reserve of room not made", "error", err)
-				d.release()
-			}
-		}
-	}
-}
-
-// restart starts a broken server again if there is room and it is time, and says whether it did. All that was acknowledged is on the disk.
-func (d *disk) restart(ctx context.Context, srv server, due bool) bool {
-	err := srv.Broken()
-	if err == nil {
-		d.broken.set("")
-		return false
-	}
-	d.broken.set(err.Error() + "; it is started again in a moment; nothing that was acknowledged is lost")
-	if !due || !d.space().enough(startBytes) {
-		return false
-	}
-	d.log.ErrorContext(ctx, "NATS server is started again", "error", err)
-	if err := srv.Restart(ctx); err != nil {
-		if ctx.Err() == nil {
-			d.log.ErrorContext(ctx, "NATS server does not start, it is tried again", "error", err)
-		}
-		return true
-	}
-	d.broken.set("")
-	d.log.InfoContext(ctx, "NATS server is back")
-	return true
 }
 
 // reserve is the file's name in the data directory.

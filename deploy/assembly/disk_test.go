@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scoria-storage/scoria/deploy/embednats"
 	"github.com/scoria-storage/scoria/integration/harness"
 )
 
@@ -55,6 +56,7 @@ type watched struct {
 	*disk
 	srv      *fakeServer
 	underWay atomic.Int64
+	gaveUp   chan error
 	log      lines
 }
 
@@ -78,7 +80,7 @@ func (l *lines) has(text string) bool {
 
 func watchSmall(t *testing.T) *watched {
 	t.Helper()
-	w := &watched{srv: &fakeServer{}}
+	w := &watched{srv: &fakeServer{}, gaveUp: make(chan error, 1)}
 	dir, log := harness.Tmpfs(t, "16m"), slog.New(slog.NewTextHandler(&w.log, nil))
 	var err error
 	if w.disk, err = openDisk(dir, log); err != nil {
@@ -86,7 +88,9 @@ func watchSmall(t *testing.T) *watched {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
-	watching.Go(func() { w.watch(ctx, w.srv, func() int { return int(w.underWay.Load()) }) })
+	started := make(chan func() int, 1)
+	started <- func() int { return int(w.underWay.Load()) }
+	watching.Go(func() { w.watch(ctx, w.srv, started, func(err error) { w.gaveUp <- err }) })
 	t.Cleanup(func() { cancel(); watching.Wait() })
 	return w
 }
@@ -174,8 +178,26 @@ func TestABrokenServerIsStartedAgainWhenThereIsRoom(t *testing.T) {
 	w.empty(t)
 	harness.Eventually(t, 20*time.Second, "all is well", func() bool { return w.Short() == nil })
 	w.srv.breaks(errors.New("an error of the device"))
-	harness.Eventually(t, 20*time.Second, "it is said", func() bool { err := w.Short(); return err != nil && strings.Contains(err.Error(), "an error of the device") })
+	harness.Eventually(t, 20*time.Second, "it is said", func() bool {
+		err := w.Short()
+		return err != nil && strings.Contains(err.Error(), "an error of the device")
+	})
 	harness.Eventually(t, 20*time.Second, "it is started again after a pause", func() bool { return w.srv.started() == 2 && w.Short() == nil })
+}
+
+// With a server that hangs the process ends, so that it is started again.
+func TestAServerThatHangsEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	w := watchSmall(t)
+	w.srv.breaks(embednats.ErrHangs)
+	select {
+	case err := <-w.gaveUp:
+		if !strings.Contains(err.Error(), "start again") || w.srv.started() != 0 {
+			t.Errorf("gave up with %v after %d starts, want what to do after none", err, w.srv.started())
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
+	}
 }
 
 // A start takes the reserve where it needs it, and is refused in words where that is not enough.

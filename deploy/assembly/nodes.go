@@ -63,11 +63,12 @@ func (v *VolumeConfig) node(release string, log *slog.Logger) (volumenode.Config
 	return cfg, cfg.Validate()
 }
 
-// newVolumeNode makes the node with its metrics.
-func newVolumeNode(ctx context.Context, cfg volumenode.Config, store *kvtx.Store, locks *kvlock.Locker, reg prometheus.Registerer, c Common) (*volumenode.Node, error) {
+// newVolumeNode makes the node with its metrics. deps lack its observers.
+func newVolumeNode(ctx context.Context, cfg volumenode.Config, deps volumenode.Deps, reg prometheus.Registerer) (*volumenode.Node, error) {
 	sagas := sagaprom.New(operations.Registry(operations.Env{}).Shapes())
 	reg.MustRegister(sagas)
-	node, err := volumenode.New(ctx, cfg, volumenode.Deps{Store: store, Locks: locks, Log: c.Log, Saga: []saga.Option{saga.WithObserver(sagas.Observe)}})
+	deps.Saga = []saga.Option{saga.WithObserver(sagas.Observe)}
+	node, err := volumenode.New(ctx, cfg, deps)
 	if err != nil {
 		return nil, fullError(err)
 	}
@@ -152,7 +153,7 @@ func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 		return err
 	}
 	defer m.Close()
-	node, err := newVolumeNode(ctx, nodeCfg, p.store, p.locks, registry, cfg.Common)
+	node, err := newVolumeNode(ctx, nodeCfg, volumenode.Deps{Store: p.store, Locks: p.locks, Log: cfg.Log}, registry)
 	if err != nil {
 		return err
 	}

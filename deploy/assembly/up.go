@@ -96,10 +96,15 @@ func Up(ctx context.Context, cfg UpConfig) (err error) {
 		defer srv.Shutdown()
 		err = runAll(ctx, srv, disk, nodeCfg, &cfg)
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was told to end while it started
+	return fullError(unlessTold(ctx, err))
+}
+
+// unlessTold is the error, or nil where a part only says that the process was told to end.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed)) {
+		return nil
 	}
-	return fullError(err)
+	return err
 }
 
 func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*embednats.Server, error) {
@@ -113,13 +118,38 @@ func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*em
 	return srv, nil
 }
 
-// runAll runs both nodes on one connection and one store: their commits are made together.
-func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig) (err error) {
+// runAll runs the nodes and watches the disk from the start on.
+func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig) error {
 	nc, err := srv.Connect(natsOptions("scoria up", cfg.Log)...)
 	if err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	defer nc.Close()
+	started := make(chan func() int, 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	running, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	watching.Go(func() { disk.watch(running, srv, started, end) })
+	// At the end what cannot be committed is not waited for: the next start takes it up.
+	defer context.AfterFunc(running, func() {
+		if disk.stuck(srv) {
+			nc.Close()
+		}
+	})()
+	err = runNodes(running, nc, disk, nodeCfg, cfg, started)
+	switch {
+	case running.Err() != nil && ctx.Err() == nil:
+		return context.Cause(running)
+	case err == nil || ctx.Err() != nil || IsSetting(err) || saysFull(err) || disk.full() == nil:
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, disk.startError())
+}
+
+// runNodes runs both nodes on one connection and one store: their commits are made together. When all has started, started gets what says
+// how many operations are under way.
+func runNodes(ctx context.Context, nc *nats.Conn, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig, started chan<- func() int) (err error) {
 	registry := newRegistry(cfg.Release)
 	store, locks, err := open(ctx, nc, 1, registry, cfg.Log)
 	if err != nil {
@@ -137,13 +167,14 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 	if err != nil {
 		return err
 	}
-	volume, err := newVolumeNode(ctx, nodeCfg, store, locks, registry, cfg.Common)
+	volume, err := newVolumeNode(ctx, nodeCfg, volumenode.Deps{Store: store, Locks: locks, Log: cfg.Log, MayPurge: func() bool { return disk.Short() == nil }}, registry)
 	if err != nil {
 		return errors.Join(err, api.Close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := whenClosed(ctx, both(ctx, api.Started(), volume.Ready()), func() {
+		started <- volume.Running
 		readiness.set("")
 		cfg.Ready(api.URL())
 		if cfg.Inside != nil {
@@ -155,9 +186,8 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 	var errs [2]error
 	parts.Go(func() { errs[0] = api.Run(ctx); cancel() })
 	parts.Go(func() { errs[1] = volume.Run(ctx); cancel() })
-	parts.Go(func() { disk.watch(ctx, srv, volume.Running) })
 	parts.Wait()
-	return errors.Join(errs[:]...)
+	return errors.Join(unlessTold(ctx, errs[0]), unlessTold(ctx, errs[1]))
 }
 
 // both is closed when both are, or not at all if ctx ends before.

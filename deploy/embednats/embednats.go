@@ -15,6 +15,7 @@
 package embednats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,13 @@ type Config struct {
 	Name string
 	// Ready bounds the wait for the server to be ready; 0: 60 s. A large stream takes seconds to recover.
 	Ready time.Duration
+	// Hang is how long the server may leave the question whether it is broken without an answer; 0: 15 s. A disk may stall for seconds.
+	Hang time.Duration
 }
+
+// ErrHangs: the server does not answer any more, not even whether it is broken, and can neither be started again nor ended: only the end of
+// the process helps. nats-server 2.15.2 locks itself up when a purge meets a full disk.
+var ErrHangs = errors.New("the embedded NATS server hangs")
 
 // ErrInUse: another process listens on the address.
 var ErrInUse = errors.New("address is in use")
@@ -50,7 +57,8 @@ type Server struct {
 	cfg Config
 	log *slog.Logger
 	// srv is the present one; its address is the first one's.
-	srv atomic.Pointer[server.Server]
+	srv   atomic.Pointer[server.Server]
+	hangs atomic.Bool // for good
 }
 
 // Start starts a server and waits until it is ready. A nil log discards. Errors: ErrInUse, or what the server says of its
@@ -173,9 +181,35 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // InProcessConn is a connection to the present server, for Connect and for what it does when it connects again.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.Load().InProcessConn() }
 
-// Broken says why the server does not write any more, or returns nil. Only a Restart helps.
+// Broken says why the server does not write any more, or returns nil. Only a Restart helps, and not even that if the error is ErrHangs.
 func (s *Server) Broken() error {
-	srv := s.srv.Load()
+	var err error
+	if hangs := s.within(func(srv *server.Server) { err = broken(srv) }); hangs != nil {
+		return hangs
+	}
+	return err
+}
+
+// within asks the server, unless that takes for ever.
+func (s *Server) within(ask func(*server.Server)) error {
+	if s.hangs.Load() {
+		return ErrHangs
+	}
+	srv, answered := s.srv.Load(), make(chan struct{})
+	go func() { // nobody waits for it if the server hangs
+		defer close(answered)
+		ask(srv)
+	}()
+	select {
+	case <-answered:
+		return nil
+	case <-time.After(cmp.Or(s.cfg.Hang, 15*time.Second)):
+		s.hangs.Store(true)
+		return ErrHangs
+	}
+}
+
+func broken(srv *server.Server) error {
 	if !srv.Running() || !srv.JetStreamEnabled() {
 		return errors.New("the embedded NATS server has stopped JetStream, as it does when it may not write to its directory")
 	}
@@ -189,14 +223,20 @@ func (s *Server) Broken() error {
 
 // Restart starts the server again on the same directory and address. Connections are lost and come back by themselves, as after the
 // death of a server. It must not be called by two at a time, nor beside Shutdown. After an error there is no server, until a later
-// Restart makes one.
+// Restart makes one; after ErrHangs none can.
 func (s *Server) Restart(ctx context.Context) error {
-	s.Shutdown()
+	if err := s.within(end); err != nil {
+		return err
+	}
 	return s.boot(ctx)
 }
 
-// Shutdown ends the server and waits until its files are closed.
-func (s *Server) Shutdown() { end(s.srv.Load()) }
+// Shutdown ends the server and waits until its files are closed. One that hangs is left behind.
+func (s *Server) Shutdown() {
+	if err := s.within(end); err != nil {
+		s.log.Error("NATS server left behind", "error", err)
+	}
+}
 
 func end(srv *server.Server) {
 	srv.Shutdown()

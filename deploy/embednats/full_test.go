@@ -2,6 +2,7 @@ package embednats_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -113,4 +114,41 @@ func TestAStartOnAFullDiskSaysSoAtOnce(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no space left on device") || time.Since(begin) > 5*time.Second {
 		t.Errorf("start on a full disk = %v after %s, want that no space is left at once", err, time.Since(begin))
 	}
+}
+
+// A purge that meets a full disk locks the server up. It is found out, and the process can end.
+func TestAServerThatHangsIsFoundOut(t *testing.T) {
+	t.Parallel()
+	dir := harness.Tmpfs(t, "16m")
+	srv, err := embednats.Start(t.Context(), embednats.Config{Dir: dir, Hang: 500 * time.Millisecond}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js := connect(t, srv)
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 400 {
+		subject := "s.gone"
+		if i%2 == 0 {
+			subject = "s.kept"
+		}
+		if _, err := js.Publish(t.Context(), subject, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := srv.Broken(); err != nil {
+		t.Fatal(err)
+	}
+	harness.Fill(t, filepath.Join(dir, "fill"), 0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject("s.gone")); err == nil {
+		t.Fatal("the purge found room")
+	}
+	if err := srv.Broken(); !errors.Is(err, embednats.ErrHangs) {
+		t.Errorf("broken by %v, want ErrHangs; if the server does not hang any more, what is done about it can go", err)
+	}
+	srv.Shutdown() // returns
 }

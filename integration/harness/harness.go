@@ -142,6 +142,22 @@ func (p *Process) Kill() {
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.done }
 
+// IsReady reports whether the process has said that it is ready.
+func (p *Process) IsReady() bool { return len(p.ready) > 0 }
+
+// HasEnded reports whether the process has ended.
+func (p *Process) HasEnded() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Status is the exit status of a process that has ended; -1 after a signal.
+func (p *Process) Status() int { return p.cmd.ProcessState.ExitCode() }
+
 // Stop ends the process with SIGTERM and waits; the error is that of its exit status.
 func (p *Process) Stop(t testing.TB) error {
 	t.Helper()

@@ -36,14 +36,16 @@ func XFS(t testing.TB, size string) string {
 // Tmpfs mounts a file system in memory that is full with size, such as 16m. Where it may not mount, the test is skipped.
 func Tmpfs(t testing.TB, size string) string {
 	t.Helper()
-	probe := t.TempDir()
-	if err := unix.Mount("tmpfs", probe, "tmpfs", 0, "size=4k"); err != nil {
-		t.Skipf("a full disk is not tested: to mount a small one is not permitted: %v", err)
-	}
-	if err := unix.Unmount(probe, 0); err != nil {
+	dir, err := os.MkdirTemp("", "scoria-tmpfs-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return mount(t, "tmpfs", "size="+size, "tmpfs")
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil { // without a program: no child holds the test's files for a moment
+		_ = os.Remove(dir)
+		t.Skipf("a full disk is not tested: to mount a small one is not permitted: %v", err)
+	}
+	unmountAtEnd(t, dir)
+	return dir
 }
 
 // Free is how many bytes can still be written in the directory's file system.
@@ -87,6 +89,12 @@ func mount(t testing.TB, kind, options, source string) string {
 		t.Fatal(err)
 	}
 	command(t, "mount", "-t", kind, "-o", options, source, dir)
+	unmountAtEnd(t, dir)
+	return dir
+}
+
+func unmountAtEnd(t testing.TB, dir string) {
+	t.Helper()
 	t.Cleanup(func() {
 		// A process that was killed a moment ago may have its files open until it is reaped.
 		err := unix.Unmount(dir, 0)
@@ -97,7 +105,6 @@ func mount(t testing.TB, kind, options, source string) string {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
-	return dir
 }
 
 func command(t testing.TB, name string, args ...string) string {

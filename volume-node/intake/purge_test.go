@@ -1,0 +1,28 @@
+package intake_test
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/scoria-storage/scoria/volume-node/intake"
+)
+
+// What is done stays in the stream for as long as nobody may purge, and goes afterwards.
+func TestNothingIsPurgedWhileNobodyMay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var may atomic.Bool
+	var asked atomic.Int64
+	k := w.work(func(s *setup) {
+		s.purge = func() bool { asked.Add(1); return may.Load() }
+	})
+	w.submit(opID, create(vol1))
+	k.await(intake.Ended, 1)
+	before := asked.Load()
+	w.eventually("it was asked twice since", func() bool { return asked.Load() > before+1 })
+	if n := len(w.dispatches()); n != 1 {
+		t.Errorf("%d dispatches are left, want 1", n)
+	}
+	may.Store(true)
+	w.requireNothingLeft()
+}
