@@ -211,6 +211,53 @@ func TestAStreamThatMetAFullDiskGoesOn(t *testing.T) {
 	s.Stop(t)
 }
 
+// SIGTERM on a full disk, with operations under way, ends the process soon. The next start with room ends what was accepted.
+func TestSIGTERMOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]bool{"stream whole": false, "stream broken": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := upOnSmallDisk(t)
+			var ids []string
+			for range 4 {
+				ids = append(ids, s.Create(t, harness.M{"size": 1}))
+			}
+			end := s.greedy(t)
+			harness.Eventually(t, 10*time.Second, "the disk is full", func() bool { return harness.Free(t, s.mount) == 0 })
+			var tries sync.WaitGroup
+			accepted := make([]bool, len(ids))
+			for i, id := range ids {
+				tries.Go(func() {
+					ans, err := s.Do(t.Context(), http.MethodDelete, "/volumes/"+id, nil)
+					accepted[i] = err == nil && ans.Status == http.StatusAccepted
+				})
+			}
+			if broken {
+				s.breakStream(t)
+			}
+			begin := time.Now()
+			s.Stop(t)
+			if took := time.Since(begin); took > 9*time.Second { // net/http gives a client's connection without a request 5 s
+				t.Errorf("the end took %s", took)
+			}
+			tries.Wait()
+			end()
+			if err := os.Remove(s.filler); err != nil {
+				t.Fatal(err)
+			}
+			s.Start(t)
+			s.Idle(t)
+			for i, id := range ids {
+				if accepted[i] {
+					s.Must(t, http.StatusNotFound, http.MethodGet, "/volumes/"+id, nil, nil)
+				}
+			}
+			s.VerifyClean(t)
+			s.Stop(t)
+		})
+	}
+}
+
 // A start on a full disk ends within seconds with exit status 1 and a sentence that says what to do, whatever fails first, and leaves no
 // export server.
 func TestAStartOnAFullDiskSaysWhatToDo(t *testing.T) {
@@ -271,7 +318,7 @@ func TestADiskThatFillsWhileTheProcessStarts(t *testing.T) {
 		s := &smallDisk{mount: mount, filler: filepath.Join(mount, "filler")}
 		p := harness.Start(t, "up", "--data", mount+"/data", "--backend", "local=file:path="+volumes, "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0",
 			"--metrics", "127.0.0.1:0", "--name", "n1")
-		<-time.After(upTo(random, 80 * time.Millisecond))
+		<-time.After(upTo(random, 80*time.Millisecond))
 		end := s.greedy(t)
 		harness.Eventually(t, 10*time.Second, "the process has ended or is ready", func() bool { return p.HasEnded() || p.IsReady() })
 		begin := time.Now()
@@ -327,7 +374,7 @@ func TestADiskThatIsFullAgainAndAgain(t *testing.T) {
 		<-time.After(upTo(random, time.Second))
 		end()
 		s.makeRoom(t)
-		<-time.After(upTo(random, 300 * time.Millisecond))
+		<-time.After(upTo(random, 300*time.Millisecond))
 	}
 	close(stop)
 	workers.Wait()
@@ -342,7 +389,9 @@ func TestADiskThatIsFullAgainAndAgain(t *testing.T) {
 }
 
 // upTo is a random moment.
-func upTo(random *rand.Rand, limit time.Duration) time.Duration { return time.Duration(random.Int64N(int64(limit))) }
+func upTo(random *rand.Rand, limit time.Duration) time.Duration {
+	return time.Duration(random.Int64N(int64(limit)))
+}
 
 // oneVolume makes a volume or deletes one. What is refused on a full disk, is in doubt or is not there yet changes nothing here.
 func (s *smallDisk) oneVolume(t *testing.T, random *rand.Rand, mine *[]string) {

@@ -48,6 +48,26 @@ func (d *disk) watch(ctx context.Context, srv server, started <-chan func() int,
 	}
 }
 
+// watchEnd cuts the nodes off from the server if, when they are told to end, nothing can be committed: they would wait for that. The next
+// start takes it up.
+func (d *disk) watchEnd(running context.Context, srv server, ended <-chan struct{}, cut func()) {
+	select {
+	case <-running.Done():
+	case <-ended:
+		return
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for !d.stuck(srv) {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+		}
+	}
+	cut()
+}
+
 // watchRunning does what keeps the process going on a full disk: it says that the disk is full and that it has room again, in the log; it
 // gives up the reserve for operations under way, and makes it again; it starts the server again which a full disk has broken. With a server
 // that cannot be started again it gives up.

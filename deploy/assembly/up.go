@@ -131,13 +131,10 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 	running, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	watching.Go(func() { disk.watch(running, srv, started, end) })
-	// At the end what cannot be committed is not waited for: the next start takes it up.
-	defer context.AfterFunc(running, func() {
-		if disk.stuck(srv) {
-			nc.Close()
-		}
-	})()
+	ended := make(chan struct{})
+	watching.Go(func() { disk.watchEnd(running, srv, ended, nc.Close) })
 	err = runNodes(running, nc, disk, nodeCfg, cfg, started)
+	close(ended)
 	switch {
 	case running.Err() != nil && ctx.Err() == nil:
 		return context.Cause(running)
