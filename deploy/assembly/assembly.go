@@ -1,11 +1,13 @@
 // Package assembly puts processes together: `scoria up`, an API node, a volume node. Tests boot the same ones.
 //
-// Nouns: an assembly is one process with its settings; its data directory holds everything that must outlive it.
+// Nouns: an assembly is one process with its settings; its data directory holds everything that must outlive it; the reserve is a file
+// there that holds room on the disk for what frees room.
 //
 // Invariants:
 //   - An assembly says that it is ready only when all of its parts are.
 //   - Up, APINode and VolumeNode return when every part has ended: the store after its users, the server last.
 //   - One process uses a data directory at a time; one of a newer format is left alone.
+//   - `scoria up` goes on when its disk is full: it accepts what frees room, answers reads, and accepts all again when there is room.
 //
 // It parses no flags: that is internal/cli.
 package assembly

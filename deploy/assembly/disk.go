@@ -141,7 +141,7 @@ func (d *disk) release() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.held.Store(false)
-	if err := os.Remove(d.dir + "/" + reserve); err != nil && !os.IsNotExist(err) {
+	if err := os.Remove(filepath.Join(d.dir, reserve)); err != nil && !os.IsNotExist(err) {
 		d.log.Error("reserve of room not given up", "error", err)
 	}
 }
