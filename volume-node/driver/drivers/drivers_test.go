@@ -13,6 +13,15 @@ import (
 	"github.com/scoria-storage/scoria/volume-node/driver/drivers"
 )
 
+// parse reads a spec and checks it, without opening anything.
+func parse(text string) (driver.Spec, error) {
+	spec, err := driver.ParseSpec(text)
+	if err != nil {
+		return driver.Spec{}, err
+	}
+	return spec, drivers.Registry().Check(spec)
+}
+
 func TestWrongSpecsAreRefusedByNameValueAndUnit(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
@@ -29,7 +38,7 @@ func TestWrongSpecsAreRefusedByNameValueAndUnit(t *testing.T) {
 		"local=file:path=/x,oversubscription=NaN": {"oversubscription=NaN", "1 to 1000"},
 		"fake=null:path=/x":                       {"fake", `"path"`, "delay"},
 	} {
-		_, err := drivers.Parse(text)
+		_, err := parse(text)
 		for _, part := range want {
 			if err == nil || !strings.Contains(err.Error(), part) {
 				t.Errorf("Parse(%q) = %v, want words with %q", text, err, part)
@@ -41,11 +50,11 @@ func TestWrongSpecsAreRefusedByNameValueAndUnit(t *testing.T) {
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "a")
-	spec, err := drivers.Parse("local=file:path=" + dir + ",oversubscription=3.5,reflink=never,lock-limit=1s")
+	spec, err := parse("local=file:path=" + dir + ",oversubscription=3.5,reflink=never,lock-limit=1s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := drivers.Open(t.Context(), spec, driver.Env{})
+	d, err := drivers.Registry().Open(t.Context(), spec, driver.Env{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,11 +68,11 @@ func TestOpen(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "volumes")); err != nil {
 		t.Error(err)
 	}
-	slow, err := drivers.Parse("fake=null:delay=1h")
+	slow, err := parse("fake=null:delay=1h")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err = drivers.Open(t.Context(), slow, driver.Env{})
+	d, err = drivers.Registry().Open(t.Context(), slow, driver.Env{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +89,11 @@ func TestOpenNamesTheBackendThatCannotBeOpened(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := drivers.Parse("local=file:path=" + file)
+	spec, err := parse("local=file:path=" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d, err := drivers.Open(t.Context(), spec, driver.Env{}); err == nil || d != nil || !strings.Contains(err.Error(), "backend local") {
+	if d, err := drivers.Registry().Open(t.Context(), spec, driver.Env{}); err == nil || d != nil || !strings.Contains(err.Error(), "backend local") {
 		t.Errorf("Open = %v, %v, want an error that names backend local", d, err)
 	}
 }
