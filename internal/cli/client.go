@@ -14,12 +14,13 @@ import (
 	"syscall"
 	"time"
 
+	apinode "github.com/scoria-storage/scoria/api-node"
 	"github.com/scoria-storage/scoria/deploy/assembly"
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
 // defaultEndpoint is where an API node listens that was told nothing else.
-const defaultEndpoint = "http://127.0.0.1:8776"
+const defaultEndpoint = "http://" + apinode.DefaultListen
 
 // client speaks HTTP to an API node, for the commands of people.
 type client struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/volume-node/export/server"
+	"github.com/scoria-storage/scoria/volume-node/intake"
 )
 
 // logFlags are the settings of every process that stays.
@@ -154,8 +155,8 @@ func nodeFlags(flags *pflag.FlagSet, v *assembly.VolumeConfig, backends *backend
 	flags.StringVar(&v.Name, "name", "", "name of the node; default: the one that its state directory keeps, else the name of the host")
 	flags.StringVar(&v.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
 	flags.Var(backends, "backend", "a backend, such as local=file:path=DIR or fake=null; repeatable, in SCORIA_BACKEND with spaces between")
-	flags.Var(newCount(&v.Workers, 32, 1, 10_000, "want 1 to 10000 operations at a time"), "workers", "operations that run at the same time, for each backend")
-	flags.Var(newDuration(&v.Lease, 30*time.Second, time.Second, 24*time.Hour), "lease", "after this time without a sign of its worker, another may take an operation over")
+	flags.Var(newCount(&v.Workers, intake.DefaultWorkers, 1, 10_000, "want 1 to 10000 operations at a time"), "workers", "operations that run at the same time, for each backend")
+	flags.Var(newDuration(&v.Lease, intake.DefaultLease, time.Second, 24*time.Hour), "lease", "after this time without a sign of its worker, another may take an operation over")
 }
 
 // settingsFirst makes the error of a setting a wrong call.
