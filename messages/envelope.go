@@ -50,7 +50,7 @@ type Query struct {
 	Wait time.Duration `msgpack:"wait,omitempty"`
 }
 
-// MaxWait bounds Query.Wait.
+// MaxWait bounds the wait for the end of an operation in one question.
 const MaxWait = 60 * time.Second
 
 // Reply answers an Envelope or a Query: either Error or Operation is set.

@@ -21,7 +21,7 @@ const (
 	// maxOperations is the largest and the default page of operations.
 	maxOperations = 1000
 	// maxLongPoll bounds the wait for the end of an operation in one request.
-	maxLongPoll = 60 * time.Second
+	maxLongPoll = messages.MaxWait
 	// verifyWait bounds a verification.
 	verifyWait = 5 * time.Minute
 	// followWait bounds one stream of events; the client connects again.
