@@ -105,7 +105,7 @@ func snap(ctx context.Context, call *caller, volume string) (string, error) {
 	if err := json.Unmarshal(data, &out); err != nil {
 		return "", err
 	}
-	return out.Snapshot.ID, call.ended(ctx, header.Get("X-Scoria-Operation-Id"))
+	return out.Snapshot.ID, call.ended(ctx, header.Get(headerOperation))
 }
 
 func cloneOnce(ctx context.Context, call *caller, snapshot string) error {

@@ -18,6 +18,9 @@ import (
 
 const project = "bench"
 
+// headerOperation names the operation of an answer.
+const headerOperation = "X-Scoria-Operation-Id"
+
 // answerLimit is how long an answer is waited for.
 const answerLimit = 2 * time.Minute
 
@@ -149,7 +152,7 @@ func (c *caller) create(ctx context.Context, fields string) (volume, operation s
 	if err := json.Unmarshal(data, &out); err != nil {
 		return "", "", err
 	}
-	return out.Volume.ID, header.Get("X-Scoria-Operation-Id"), nil
+	return out.Volume.ID, header.Get(headerOperation), nil
 }
 
 // ended waits until the operation has ended and did what was asked.

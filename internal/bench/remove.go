@@ -104,5 +104,5 @@ func (c *caller) removeOne(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return c.ended(ctx, header.Get("X-Scoria-Operation-Id"))
+	return c.ended(ctx, header.Get(headerOperation))
 }
