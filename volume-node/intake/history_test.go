@@ -7,9 +7,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -85,6 +82,90 @@ func (x *trouble) driver(d driver.Driver) driver.Driver {
 	})
 }
 
+// history is what clients do to few volumes and snapshots while there is trouble.
+type history struct {
+	*world
+	x        *trouble
+	vols     []block.VolumeID
+	snaps    []block.SnapshotID
+	accepted chan struct{} // one for each operation
+	mu       sync.Mutex
+	ops      []block.OperationID
+}
+
+// who is the caller of all that is asked for.
+var who = admit.Caller{Project: project, User: "u1"}
+
+// request is one of those that clients make.
+func (h *history) request() messages.Request {
+	v, v2, s := h.vols[h.x.intn(4)], h.vols[h.x.intn(4)], h.snaps[h.x.intn(4)]
+	reqs := []messages.Request{
+		&messages.CreateVolume{Volume: v, SizeGiB: 1}, &messages.CreateVolume{Volume: v, FromSnapshot: s}, &messages.CreateVolume{Volume: v, FromVolume: v2},
+		&messages.DeleteVolume{Volume: v}, &messages.ExtendVolume{Volume: v, SizeGiB: block.GiB(2 + h.x.intn(3))},
+		&messages.CreateSnapshot{Volume: v, Snapshot: s}, &messages.DeleteSnapshot{Snapshot: s}, &messages.RevertVolume{Volume: v, Snapshot: s},
+	}
+	return reqs[h.x.intn(len(reqs))]
+}
+
+// round submits a request, now and then twice. Where it is accepted, one of the last operations may be canceled, resumed or abandoned.
+func (h *history) round(a *admit.Admitter) {
+	ctx, req := h.t.Context(), h.request()
+	op := block.OperationID(newID())
+	sub := admit.Submission{Caller: who, Operation: op, Request: req}
+	acc, err := a.Submit(ctx, sub)
+	if err == nil && h.x.intn(4) == 0 {
+		again, err := a.Submit(ctx, sub)
+		if err != nil || !again.Repeated || again.Resource != acc.Resource || again.Revision.Pending() {
+			h.t.Errorf("repeated: %+v, %v; first %+v", again, err, acc)
+		}
+	}
+	e, ok := errors.AsType[*messages.Error](err)
+	if err != nil && (!ok || e.Code == messages.CodeInternal) {
+		h.t.Errorf("%s: %v", req.Kind(), err)
+	}
+	if err != nil {
+		if e != nil && e.Holder != nil {
+			h.awaitSettled(e.Holder.Operation)
+		}
+		return
+	}
+	h.accepted <- struct{}{}
+	h.mu.Lock()
+	h.ops = append(h.ops, op)
+	other := h.ops[len(h.ops)-1-h.x.intn(min(len(h.ops), 3))]
+	h.mu.Unlock()
+	switch h.x.intn(6) {
+	case 0, 3:
+		_ = a.Cancel(ctx, who, other, "")
+	case 1:
+		_ = a.Resume(ctx, who, other, "again")
+	case 2:
+		_ = a.Abandon(ctx, who, other, "enough")
+	}
+}
+
+// helpStuck resumes or abandons what waits for a person, and says how many operations have not ended.
+func (h *history) helpStuck() int {
+	ctx, open := h.t.Context(), 0
+	for rec, err := range h.Locks.Records(ctx) {
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if !rec.Live() {
+			continue
+		}
+		open++
+		op := block.OperationID(rec.Owner)
+		switch {
+		case rec.Phase == kvlock.Stuck && h.x.intn(2) == 0:
+			_ = h.admitter.Resume(ctx, who, op, "again")
+		case rec.Phase == kvlock.Stuck, rec.Phase == kvlock.Void:
+			_ = h.admitter.Abandon(ctx, who, op, "enough")
+		}
+	}
+	return open
+}
+
 // TestHistoriesKeepTheBooks lets clients of two API nodes and two workers of one backend, who come and go, work on few volumes while
 // requests, answers and calls of the driver are lost. Afterwards every operation has ended, no lock is left, and quota, pool and
 // backend are the sum of the records.
@@ -99,21 +180,16 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 		_, _ = fmt.Sscan(s, &rounds)
 	}
 	t.Logf("seed %d (SCORIA_SEED), %d rounds (SCORIA_ROUNDS)", seed, rounds)
-	w := newWorld(t)
 	x := &trouble{rng: rand.New(rand.NewPCG(seed, 0))}
 	x.on.Store(true)
+	w := newWorld(t)
+	h := &history{world: w, x: x, accepted: make(chan struct{}, 6*rounds)}
 	operationstest.Put(t, w.World, records.QuotaKey(project), func(q *records.Quota) {
 		q.Project, q.Limits = project, &records.Limits{Volumes: 8, Snapshots: 8, GiB: 40}
 	})
-	var ids struct {
-		sync.Mutex
-		ops   []block.OperationID
-		vols  []block.VolumeID
-		snaps []block.SnapshotID
-	}
 	for range 4 {
-		ids.vols = append(ids.vols, block.VolumeID(newID()))
-		ids.snaps = append(ids.snaps, block.SnapshotID(newID()))
+		h.vols = append(h.vols, block.VolumeID(newID()))
+		h.snaps = append(h.snaps, block.SnapshotID(newID()))
 	}
 	start := func() *worker {
 		return w.work(func(s *setup) {
@@ -123,8 +199,6 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 		})
 	}
 	workers := []*worker{start(), start()}
-
-	accepted := make(chan struct{}, 6*rounds)
 	var clients sync.WaitGroup
 	for range 2 {
 		node := w.Again(t, w.srv.JetStream(t), x.store())
@@ -132,82 +206,20 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 		for range 3 {
 			clients.Go(func() {
 				for range rounds {
-					v, v2, s := ids.vols[x.intn(4)], ids.vols[x.intn(4)], ids.snaps[x.intn(4)]
-					reqs := []messages.Request{
-						&messages.CreateVolume{Volume: v, SizeGiB: 1}, &messages.CreateVolume{Volume: v, FromSnapshot: s}, &messages.CreateVolume{Volume: v, FromVolume: v2},
-						&messages.DeleteVolume{Volume: v}, &messages.ExtendVolume{Volume: v, SizeGiB: block.GiB(2 + x.intn(3))},
-						&messages.CreateSnapshot{Volume: v, Snapshot: s}, &messages.DeleteSnapshot{Snapshot: s}, &messages.RevertVolume{Volume: v, Snapshot: s},
-					}
-					req := reqs[x.intn(len(reqs))]
-					op := block.OperationID(newID())
-					sub := admit.Submission{Caller: admit.Caller{Project: project, User: "u1"}, Operation: op, Request: req}
-					acc, err := a.Submit(t.Context(), sub)
-					if err == nil && x.intn(4) == 0 {
-						again, err := a.Submit(t.Context(), sub)
-						if err != nil || !again.Repeated || again.Resource != acc.Resource || again.Revision.Pending() {
-							t.Errorf("repeated: %+v, %v; first %+v", again, err, acc)
-						}
-					}
-					e, ok := errors.AsType[*messages.Error](err)
-					if err != nil && (!ok || e.Code == messages.CodeInternal) {
-						t.Errorf("%s: %v", req.Kind(), err)
-					}
-					if err != nil {
-						if e != nil && e.Holder != nil {
-							w.awaitSettled(e.Holder.Operation)
-						}
-						continue
-					}
-					accepted <- struct{}{}
-					ids.Lock()
-					ids.ops = append(ids.ops, op)
-					other := ids.ops[len(ids.ops)-1-x.intn(min(len(ids.ops), 3))]
-					ids.Unlock()
-					who := admit.Caller{Project: project, User: "u1"}
-					switch x.intn(6) {
-					case 0, 3:
-						_ = a.Cancel(t.Context(), who, other, "")
-					case 1:
-						_ = a.Resume(t.Context(), who, other, "again")
-					case 2:
-						_ = a.Abandon(t.Context(), who, other, "enough")
-					}
+					h.round(a)
 				}
 			})
 		}
 	}
-	go func() { clients.Wait(); close(accepted) }()
-	for n := range many(accepted, 20) { // a worker goes and another comes
+	go func() { clients.Wait(); close(h.accepted) }()
+	for n := range many(h.accepted, 20) { // a worker goes and another comes
 		i := n % len(workers)
 		workers[i].end()
 		workers[i] = start()
 	}
 	x.on.Store(false)
-	w.eventually("every operation has ended", func() bool {
-		open := 0
-		for rec, err := range w.Locks.Records(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !rec.Live() {
-				continue
-			}
-			open++
-			if rec.Phase == kvlock.Stuck {
-				who := admit.Caller{Project: project}
-				if x.intn(2) == 0 {
-					_ = w.admitter.Abandon(t.Context(), who, block.OperationID(rec.Owner), "enough")
-				} else {
-					_ = w.admitter.Resume(t.Context(), who, block.OperationID(rec.Owner), "again")
-				}
-			}
-			if rec.Phase == kvlock.Void {
-				_ = w.admitter.Abandon(t.Context(), admit.Caller{Project: project}, block.OperationID(rec.Owner), "enough")
-			}
-		}
-		return open == 0
-	})
-	t.Logf("%d accepted, %d troubles", len(ids.ops), x.met.Load())
+	w.eventually("every operation has ended", func() bool { return h.helpStuck() == 0 })
+	t.Logf("%d accepted, %d troubles", len(h.ops), x.met.Load())
 	kvlocktest.RequireFree(t, w.Locks)
 	problems, err := w.Locks.Verify(t.Context())
 	if err != nil || len(problems) > 0 {
@@ -216,7 +228,7 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 	w.requireBooks()
 	w.requireNothingLeft()
 	phases := map[kvlock.Phase]int{}
-	for _, id := range ids.ops {
+	for _, id := range h.ops {
 		phases[w.record(id).Phase]++
 	}
 	t.Logf("phases: %v", phases)
@@ -240,102 +252,6 @@ func (w *world) awaitSettled(id block.OperationID) {
 		rec, err := w.Locks.Record(w.t.Context(), string(id))
 		if err != nil || !rec.Live() || rec.Phase == kvlock.Stuck || rec.Phase == kvlock.Void || time.Now().After(deadline) {
 			return
-		}
-	}
-}
-
-// requireBooks proves that quota, pool and backend are what the records say.
-func (w *world) requireBooks() {
-	w.t.Helper()
-	var use records.Usage
-	var reserved block.GiB
-	want := map[string]int64{}
-	entries := map[string]kvtx.Entry{}
-	must := func(err error) {
-		w.t.Helper()
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	must(w.Store.Scan(w.t.Context(), ">", func(e kvtx.Entry) error { entries[e.Key] = e; return nil }))
-	snapshotsOf := map[block.VolumeID][]block.SnapshotID{}
-	for key, e := range entries {
-		switch class, _ := records.Classify(key); class {
-		case records.ClassVolume:
-			v, err := records.Decode[block.Volume](e.Value)
-			must(err)
-			use.Volumes, use.GiB, reserved = use.Volumes+1, use.GiB+v.ChargedGiB, reserved+v.ReservedGiB
-			if v.Status == block.VolumeCreating {
-				w.t.Errorf("volume %s is creating without an operation", v.ID)
-			}
-			if v.Status == block.VolumeAvailable {
-				want["volumes/"+string(v.ID)] = v.SizeGiB.Bytes()
-				if v.ReservedGiB != v.SizeGiB || v.ChargedGiB != v.SizeGiB {
-					w.t.Errorf("volume %s has %d GiB, reserved %d, charged %d", v.ID, v.SizeGiB, v.ReservedGiB, v.ChargedGiB)
-				}
-			} else {
-				want["volumes/"+string(v.ID)] = -1
-			}
-			snapshotsOf[v.ID] = append(snapshotsOf[v.ID], v.Snapshots...)
-		case records.ClassSnapshot:
-			s, err := records.Decode[block.Snapshot](e.Value)
-			must(err)
-			use.Snapshots, use.GiB = use.Snapshots+1, use.GiB+s.SizeGiB
-			want["snapshots/"+string(s.ID)] = s.SizeGiB.Bytes()
-			if s.Status == block.SnapshotError {
-				want["snapshots/"+string(s.ID)] = -1
-			} else if s.Status != block.SnapshotAvailable {
-				w.t.Errorf("snapshot %s is %s without an operation", s.ID, s.Status)
-			}
-		case records.ClassCredit:
-			c, err := records.Decode[records.Credit](e.Value)
-			must(err)
-			use = use.Add(c.Back)
-		default:
-		}
-	}
-	for key := range entries {
-		if class, name := records.Classify(key); class == records.ClassSnapshot {
-			s, err := records.Decode[block.Snapshot](entries[key].Value)
-			must(err)
-			if !slices.Contains(snapshotsOf[s.Volume], block.SnapshotID(name)) {
-				w.t.Errorf("snapshot %s is no child of volume %s", name, s.Volume)
-			}
-		}
-	}
-	for v, all := range snapshotsOf {
-		for _, s := range all {
-			if _, there := entries[records.SnapshotKey(s)]; !there {
-				w.t.Errorf("volume %s has a snapshot %s without a record", v, s)
-			}
-		}
-	}
-	q, _ := operationstest.Get[records.Quota](w.t, w.World, records.QuotaKey(project))
-	if q.Use != use {
-		w.t.Errorf("quota says %+v, records and credits %+v", q.Use, use)
-	}
-	if p, _ := operationstest.Get[records.Pool](w.t, w.World, records.PoolKey(backend)); p.AllocatedGiB != reserved {
-		w.t.Errorf("pool says %d GiB, records %d", p.AllocatedGiB, reserved)
-	}
-	for _, kind := range []string{"volumes", "snapshots"} {
-		files, err := os.ReadDir(filepath.Join(w.dir, kind))
-		must(err)
-		for _, f := range files {
-			if strings.HasPrefix(f.Name(), ".") {
-				continue
-			}
-			info, err := f.Info()
-			must(err)
-			bytes, there := want[kind+"/"+f.Name()]
-			if !there || bytes >= 0 && bytes != info.Size() {
-				w.t.Errorf("backend has %s/%s of %d bytes; record: %v, %d bytes", kind, f.Name(), info.Size(), there, bytes)
-			}
-			delete(want, kind+"/"+f.Name())
-		}
-	}
-	for name, bytes := range want {
-		if bytes >= 0 {
-			w.t.Errorf("backend lacks %s of %d bytes", name, bytes)
 		}
 	}
 }
