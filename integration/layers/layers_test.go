@@ -123,6 +123,7 @@ func TestImportsOfThirdPartyModulesHaveOneHome(t *testing.T) {
 		"github.com/hashicorp/go-memdb":       {"api-node/view"},
 		"github.com/vmihailenco/msgpack/v5":   {"messages", "messages/records", "kvlock", "saga"},
 		"github.com/spf13/cobra":              {"internal/cli"},
+		"github.com/spf13/pflag":              {"internal/cli"},
 		"gopkg.in/yaml.v3":                    {"internal/cli"},
 		"github.com/cenkalti/backoff/v4":      {"kvlock", "saga", "api-node/admit", "volume-node/intake"},
 		"os/exec":                             {"volume-node/export/launch", "volume-node/driver/drivertest", "volume-node/export/exporttest", "internal"},
