@@ -1,8 +1,7 @@
 // Package verify proves that the books agree with the records, the locks with the operations, and the backends with both.
 //
 // Nouns: a world is everything that the bucket holds at about one moment, and what the processes of the volume nodes find on
-// their backends, the listings; a Difference is one thing in it that does
-// not agree, in words; a Report is what a check found.
+// their backends, the listings; a Difference is one thing in it that does not agree, in words; a Report is what a check found.
 //
 // Invariants:
 //   - Nothing is written.
