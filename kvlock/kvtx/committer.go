@@ -292,7 +292,7 @@ func (c *committer) linger() {
 	}
 }
 
-// lingerShare: the wait for more is at most this share of what the last batch took. Measured with bench api: half of it brings a single
+// lingerShare divides what the last batch took: so long at most more is waited for. Measured with bench api: half of it brings a single
 // client's accept from two batches to one and a half, and loses nothing at 64; the whole of it loses there.
 const lingerShare = 2
 
