@@ -153,6 +153,7 @@ func (n *Node) Run(ctx context.Context) error {
 	feeding.Go(func() { errs[0] = n.view.Run(feed); stop() })
 	parts.Go(func() { errs[1] = n.api.Serve(serve, n.listener); stop() })
 	parts.Go(func() { errs[2] = n.takeMessages(serve); stop() })
+	parts.Go(func() { n.admit.KeepDeadlines(serve, n.waiting) })
 	parts.Wait()
 	n.serving.Store(false)
 	stopFeed()
@@ -163,6 +164,15 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs[:]...)
+}
+
+// waiting are the operations that wait in line until a time.
+func (n *Node) waiting() []admit.Waiter {
+	var all []admit.Waiter
+	for _, op := range n.view.Waiting() {
+		all = append(all, admit.Waiter{Operation: op.ID, Deadline: op.Deadline})
+	}
+	return all
 }
 
 // takeMessages begins when the view has caught up: before that the node would not find what it is asked for.

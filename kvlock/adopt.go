@@ -115,8 +115,8 @@ func (l *Locker) StageAdopt(s kvtx.Snapshot, tx *kvtx.Tx, owner, worker, token s
 // Intend returns the grant of a take-over that is not made yet: the first StageSave or StageEnd with it, or the verb of that name, makes
 // it, in the same write. It saves a commit where the first thing that a worker does is a save. Until then the grant has no fence, and the
 // worker may neither touch a resource nor rely on what it looked at. rec is an operation that nobody has taken over: there is no earlier
-// worker whose writes could still land. If another worker comes first, the save is refused with *AdoptedError.
-// Errors: ErrEnded, ErrQueued, ErrVoid, ErrStuck; ErrInvalid if it was taken over before.
+// worker whose writes could still land. If another worker comes first, or is told to, the save is refused with *AdoptedError.
+// Errors: ErrEnded, ErrQueued, ErrVoid, ErrStuck; ErrInvalid if it was taken over before, or granted in another era.
 func (l *Locker) Intend(rec Record, worker, token string) (Grant, error) {
 	if err := checkWorker(worker, token); err != nil {
 		return Grant{}, err
@@ -124,12 +124,12 @@ func (l *Locker) Intend(rec Record, worker, token string) (Grant, error) {
 	if err := rec.drivable(); err != nil {
 		return Grant{}, err
 	}
-	if rec.Epoch != 0 || rec.Phase != Granted || rec.Revision.Pending() {
-		return Grant{}, fmt.Errorf("%w: operation %s is %s in epoch %d: it is taken over with Adopt", ErrInvalid, rec.Owner, rec.Phase, rec.Epoch)
+	if rec.Epoch != 0 || rec.Phase != Granted || rec.Revision.Pending() || rec.Era != l.era {
+		return Grant{}, fmt.Errorf("%w: operation %s is %s in epoch %d of era %d: it is taken over with Adopt", ErrInvalid, rec.Owner, rec.Phase, rec.Epoch, rec.Era)
 	}
 	g := l.GrantOf(rec)
 	g.epoch++
-	g.intent = &intent{worker: worker, token: token}
+	g.intent = &intent{worker: worker, token: token, dispatch: rec.Dispatch}
 	return g, nil
 }
 
@@ -139,7 +139,8 @@ func (l *Locker) intended(rec Record, g Grant) (Record, error) {
 		return rec, nil
 	}
 	// The fence tells apart the records of two operations with one ID, of which the first expired.
-	if rec.Epoch != g.epoch-1 || rec.FenceRev == 0 || rec.Fence() != g.fence {
+	// Workers were told of it again: the take-over is for whoever got the higher number.
+	if rec.Epoch != g.epoch-1 || rec.FenceRev == 0 || rec.Fence() != g.fence || rec.Dispatch != g.intent.dispatch {
 		return rec, &AdoptedError{Epoch: g.epoch, Record: rec}
 	}
 	return l.takeOver(rec, g.intent.worker, g.intent.token)

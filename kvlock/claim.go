@@ -51,9 +51,9 @@ func Shared(key string) Claim { return Claim{Key: key, Mode: ModeShared} }
 // String returns the claim as a person reads it.
 func (c Claim) String() string { return c.Mode.String() + " " + c.Key }
 
-// MaxClaims is how many keys one operation may claim, so that its end, which writes every one of them, always fits
-// into one commit beside what its caller stages.
-const MaxClaims = 256
+// MaxClaims is how many keys one operation may claim, so that its end, which writes every one of them and lets in one who waited for as
+// many, always fits into one commit beside what its caller stages.
+const MaxClaims = 128
 
 // Normalize returns the claims sorted by key, each key once in its stronger mode. It refuses no claims at all, more
 // than MaxClaims, and keys that are not dotted tokens of letters, digits, '_' and '-'. The argument is not changed.

@@ -124,6 +124,9 @@ type AdoptedError struct {
 
 // Error names the successor.
 func (e *AdoptedError) Error() string {
+	if e.Record.Epoch < e.Epoch {
+		return fmt.Sprintf("operation %s was changed before it was taken over: it is dispatched with number %d", e.Record.Owner, e.Record.Dispatch)
+	}
 	if e.Record.Phase == Void {
 		return fmt.Sprintf("operation %s was broken: what was granted in epoch %d is stale", e.Record.Owner, e.Epoch)
 	}

@@ -27,10 +27,14 @@ const (
 	Broken
 	// Resumed: an operator let a stuck operation go on.
 	Resumed
+	// Enqueued: an operation stands in line.
+	Enqueued
+	// Left: an operation gave up waiting.
+	Left
 )
 
 // EventKinds are all of them, in order.
-var EventKinds = []EventKind{Acquired, Refused, Adopted, Overtaken, Released, Canceled, Voided, Broken, Resumed}
+var EventKinds = []EventKind{Acquired, Refused, Adopted, Overtaken, Released, Canceled, Voided, Broken, Resumed, Enqueued, Left}
 
 // String returns the kind's name.
 func (k EventKind) String() string {
@@ -53,6 +57,10 @@ func (k EventKind) String() string {
 		return "broken"
 	case Resumed:
 		return "resumed"
+	case Enqueued:
+		return "enqueued"
+	case Left:
+		return "left"
 	}
 	return fmt.Sprintf("event(%d)", uint8(k))
 }

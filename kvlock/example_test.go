@@ -175,3 +175,41 @@ func ExampleLocker_Break() {
 	// refuse every write of report-2026 with a fence below this one: true
 	// void because host was scrapped
 }
+
+// An operation waits in line. The release that makes room for it grants it, in the same commit.
+func ExampleLocker_Acquire() {
+	store, done := openExample()
+	defer done()
+	ctx := context.Background()
+	locks := kvlock.New(store)
+
+	first, err := locks.TryAcquire(ctx, "report-2026", nil, kvlock.Exclusive("report"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	got := make(chan kvlock.Grant)
+	go func() {
+		grant, err := locks.Acquire(ctx, "report-2027", nil, kvlock.Wait{Deadline: time.Now().Add(time.Minute)}, kvlock.Exclusive("report"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		got <- grant
+	}()
+	for { // until it stands in line
+		report, err := locks.Holders(ctx, "report")
+		if err != nil {
+			log.Fatal(err)
+		}
+		if len(report.Line) > 0 {
+			fmt.Println(report.Line[0].Owner, "waits behind", report.Holders[0].Owner)
+			break
+		}
+	}
+	if err := locks.Release(ctx, first); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println((<-got).Owner(), "has it")
+	// Output:
+	// report-2027 waits behind report-2026
+	// report-2027 has it
+}

@@ -42,7 +42,10 @@ type Grant struct {
 }
 
 // intent is a take-over that was not made yet.
-type intent struct{ worker, token string }
+type intent struct {
+	worker, token string
+	dispatch      uint64 // of the record that it was made from
+}
 
 // Owner is the operation that holds the claims.
 func (g Grant) Owner() string { return g.owner }

@@ -112,6 +112,7 @@ type actor struct {
 	faults  *kvlocktest.Faults
 	keys    []string
 	h       *history
+	waits   bool // some operations wait in line
 }
 
 func (a *actor) claims() []kvlock.Claim {
@@ -136,11 +137,17 @@ func (a *actor) operation(ctx context.Context, owner string) {
 		a.faults.Arm(fault, 1+a.rng.IntN(5), nil, kvtx.Write, kvtx.Batch)
 	}
 	call := a.h.now()
-	g, err := a.lockers[0].TryAcquire(ctx, owner, nil, claims...)
+	g, err := a.acquire(ctx, owner, claims)
 	var conflict *kvlock.ConflictError
 	switch {
+	case errors.Is(err, errGaveUp):
+		a.gaveUp(ctx, owner, call, claims)
+		return
 	case errors.As(err, &conflict):
 		for _, c := range conflict.Conflicts {
+			if len(c.Holders) == 0 {
+				continue // who waits is not in the model
+			}
 			var holders []string
 			for _, h := range c.Holders {
 				holders = append(holders, h.Owner)
@@ -157,6 +164,45 @@ func (a *actor) operation(ctx context.Context, owner string) {
 		a.h.add(a.client, c.Key, call, verb{owner: owner, mode: c.Mode})
 	}
 	a.finish(ctx, owner, g, claims)
+}
+
+// gaveUp notes that an operation which gave up had its claims for a moment, if it was granted just then.
+func (a *actor) gaveUp(ctx context.Context, owner string, call int64, claims []kvlock.Claim) {
+	rec, err := a.lockers[0].Record(ctx, owner)
+	if errors.Is(err, kvlock.ErrNotFound) || err == nil && rec.Granted.IsZero() {
+		return
+	}
+	if err != nil {
+		a.t.Errorf("Record(%s): %v", owner, err)
+	}
+	for _, c := range claims {
+		a.h.add(a.client, c.Key, call, verb{owner: owner, mode: c.Mode})
+		a.h.add(a.client, c.Key, call, verb{owner: owner})
+	}
+}
+
+var errGaveUp = errors.New("gave up waiting")
+
+// acquire claims, and perhaps waits, for as long as it takes or for a moment.
+func (a *actor) acquire(ctx context.Context, owner string, claims []kvlock.Claim) (kvlock.Grant, error) {
+	if !a.waits || a.rng.IntN(3) == 0 {
+		return a.lockers[0].TryAcquire(ctx, owner, nil, claims...)
+	}
+	if a.rng.IntN(3) > 0 {
+		long, cancel := context.WithTimeout(ctx, time.Minute) // nobody holds for as long as that
+		defer cancel()
+		return a.lockers[0].Acquire(long, owner, nil, kvlock.Wait{}, claims...)
+	}
+	short, cancel := context.WithTimeout(ctx, time.Duration(1+a.rng.IntN(40))*time.Millisecond)
+	defer cancel()
+	g, err := a.lockers[0].Acquire(short, owner, nil, kvlock.Wait{}, claims...)
+	if err == nil {
+		return g, nil
+	}
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kvlock.ErrDeadline) && !errors.Is(err, kvlock.ErrVoid) && !errors.Is(err, kvlock.ErrInvalid) {
+		a.t.Errorf("Acquire(%s) for a moment: %v", owner, err)
+	}
+	return g, errGaveUp
 }
 
 // finish moves the operation about and ends it in one of the ways that there are.
@@ -204,20 +250,26 @@ func (a *actor) finish(ctx context.Context, owner string, g kvlock.Grant, claims
 // operation, at any time.
 func TestNeverTwoExclusiveHoldersNorAReaderBesideAWriterInAnyHistory(t *testing.T) {
 	t.Parallel()
-	checkHistory(t, 12, func(*natstest.Server) {})
+	checkHistory(t, 12, false, func(*natstest.Server) {})
 }
 
 func TestHistoriesHoldOverRestartsOfTheServer(t *testing.T) {
 	t.Parallel()
-	checkHistory(t, 6, func(srv *natstest.Server) {
+	checkHistory(t, 6, false, func(srv *natstest.Server) {
 		for range 3 {
 			srv.Restart(t)
 		}
 	})
 }
 
+// Invariant 7.6: operations that wait are all granted or give up, in any history, and no line, no lock and no wake is left behind.
+func TestNoWaiterIsForgottenInAnyHistory(t *testing.T) {
+	t.Parallel()
+	checkHistory(t, 12, true, func(*natstest.Server) {})
+}
+
 // checkHistory lets several processes live operations at random while the server is disturbed.
-func checkHistory(t *testing.T, operations int, disturb func(srv *natstest.Server)) {
+func checkHistory(t *testing.T, operations int, waits bool, disturb func(srv *natstest.Server)) {
 	const processes, actorsEach = 3, 5
 	s := seed(t)
 	srv := natstest.Start(t)
@@ -233,6 +285,13 @@ func checkHistory(t *testing.T, operations int, disturb func(srv *natstest.Serve
 	var watch sync.WaitGroup
 	auditor := kvlock.New(srv.Store(t))
 	watch.Go(func() { auditWhile(ctx, t, auditor) })
+	if waits {
+		watch.Go(func() {
+			if err := auditor.ServeWakes(ctx); err != nil {
+				t.Errorf("ServeWakes: %v", err)
+			}
+		})
+	}
 
 	var wg sync.WaitGroup
 	for i := range processes * actorsEach {
@@ -240,6 +299,7 @@ func checkHistory(t *testing.T, operations int, disturb func(srv *natstest.Serve
 		a := &actor{
 			t: t, client: i, rng: rand.New(rand.NewPCG(s, uint64(i))), h: h, faults: faults[own],
 			lockers: append([]*kvlock.Locker{lockers[own]}, lockers...), keys: []string{"a", "b", "c"},
+			waits: waits,
 		}
 		wg.Go(func() {
 			for n := range operations {

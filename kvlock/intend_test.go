@@ -165,3 +165,26 @@ func TestIntendIsForOperationsThatNobodyHad(t *testing.T) {
 	_, err = l.Save(t.Context(), stale, kvlock.Running, nil)
 	wantErr(t, "Save with an intention for the first of two operations", err, kvlock.ErrAdopted)
 }
+
+func TestAnIntendedTakeOverIsOfOneDispatchAndOneEra(t *testing.T) {
+	t.Parallel()
+	store := natstest.Start(t).Store(t)
+	l := kvlock.New(store)
+	g := intend(t, l, granted(t, store, l, "op-1", kvlock.Exclusive("volume.v1")), "d1")
+	_, err := store.Update(t.Context(), l.Keys("op-1"), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		_, err := l.StageRedispatch(s, tx, "op-1")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.Save(t.Context(), g, kvlock.Running, nil)
+	wantErr(t, "Save of who got the old dispatch", err, kvlock.ErrAdopted)
+	save(t, l, intend(t, l, record(t, l, "op-1"), "d2"), kvlock.Running, "of the new one")
+
+	rec := granted(t, store, l, "op-2", kvlock.Exclusive("volume.v2"))
+	restored := kvlock.New(store, kvlock.WithEra(2))
+	_, err = restored.Intend(rec, "w", "d1")
+	wantErr(t, "Intend in the next era", err, kvlock.ErrInvalid)
+	adopt(t, restored, "op-2", "d1")
+}

@@ -12,6 +12,9 @@
 //   - owner record: op.<owner>, a [Record]: claims, phase, epoch, position, and a payload of the caller's own, so that
 //     taking over and journalling are one single-message write.
 //   - lock record: lock.<key>, a [Lock]: the set of owners that hold the key, and the line of those that wait for it.
+//   - line: who waits for a key, oldest first. An operation that waits stands in the line of every key that it claims, and
+//     holds nothing. See [Locker.Queue], [Locker.Acquire].
+//   - wake: a message that says that the line of a key may have somebody to let in. See [Locker.ServeWakes].
 //   - grant: the proof that an operation holds its claims, a value: a [Grant].
 //   - epoch: counts the take-overs of one operation. fence: the [Fence] of the last one.
 //
@@ -22,9 +25,16 @@
 //     entries; no commit adds an entry without a live operation. An entry never becomes invalid by age.
 //   - One epoch has one writer of progress: a save, an end or a release with a grant of a lower epoch, or of an older
 //     position, is refused. Fences only rise from epoch to epoch.
+//   - A take-over that is only intended ([Locker.Intend]) is made by its first save, in the same write. Until then its grant has no
+//     fence: its worker changes nothing outside of the bucket, and looks at nothing that an earlier worker could still change.
 //   - Every verb may be repeated after a lost answer: what was done is recognized by the content of the record (it
 //     exists, its epoch, its token, its position), and is not done twice.
-//   - A newcomer never passes an operation that waits and conflicts with it.
+//   - A newcomer never passes an operation that waits and conflicts with it: lines are in the order of the commits, the same
+//     in every line, so the oldest waiter is always next, nobody starves, and there is no deadlock.
+//   - Nobody polls: the commit that makes a waiter grantable (an end, a break, a downgrade, a waiter that leaves) grants it, at
+//     most [MaxGrants], or owes its key a wake that is part of that commit. The message that starts its work is part of its grant.
+//   - A waiter that gives up leaves all its lines in one commit; one whose deadline has passed is ended by whoever goes
+//     through its line.
 //   - Taking one's own ID out touches nobody else's entry; a lock record with a line is kept.
 //   - What one release wrote, the next one reads; what a newer release wrote is refused in words.
 //
@@ -34,14 +44,13 @@
 // stands first in a commit, and for one owner once. They read and stage and do nothing else: the function may run
 // several times.
 //
-// What it does not do: it does not wait (a conflict is refused), it knows no time limit, no session and no process, it
-// does not know what a key means, it starts no goroutine, and it raises no fence at a resource: that is the caller's,
-// who gets the number.
+// What it does not do: no lock knows a time limit, a session or a process; it does not know what a key means, it starts no
+// goroutine, and it raises no fence at a resource: that is the caller's, who gets the number.
 //
-// A client needs these NATS permissions, of the bucket b: publish to $KV.b.op.>, $KV.b.lock.>, $KV.b.rcpt.> and
-// $KV.b.chk.>, and to what it stages itself; publish to $JS.API.STREAM.INFO.KV_b, $JS.API.STREAM.MSG.GET.KV_b and, for
-// Holdings, Locks, Records and Verify, $JS.API.CONSUMER.*.KV_b.> and $JS.API.CONSUMER.MSG.NEXT.KV_b.>; subscribe to its
-// inbox. Who only looks needs no publish to $KV. Who makes the stream (kvtx.Ensure) also publishes to
+// A client needs these NATS permissions, of the bucket b: publish to $KV.b.op.>, $KV.b.lock.>, $KV.b.rcpt.>,
+// $KV.b.chk.> and op.b.wake.>, and to what it stages itself, dispatches of those who wait included; publish to $JS.API.STREAM.INFO.KV_b, $JS.API.STREAM.MSG.GET.KV_b and, for
+// Holdings, Locks, Records, Verify, Acquire and ServeWakes, $JS.API.CONSUMER.*.KV_b.> and $JS.API.CONSUMER.MSG.NEXT.KV_b.>;
+// for ServeWakes also $JS.ACK.KV_b.kvlock-wakes.> and $JS.API.STREAM.PURGE.KV_b; subscribe to its inbox. Who only looks needs no publish to $KV. Who makes the stream (kvtx.Ensure) also publishes to
 // $JS.API.STREAM.CREATE.KV_b.
 package kvlock
 
@@ -84,6 +93,7 @@ type Locker struct {
 	retention time.Duration
 	log       *slog.Logger
 	observer  Observer
+	left      func(kvtx.Snapshot, *kvtx.Tx, Record) ([]byte, error)
 	clock     func() time.Time
 }
 
@@ -103,6 +113,13 @@ func WithLogger(log *slog.Logger) Option { return func(l *Locker) { l.log = log 
 
 // WithObserver sets who is told of events; by default nobody.
 func WithObserver(o Observer) Option { return func(l *Locker) { l.observer = o } }
+
+// WithLeft sets what is staged, with records of the caller's own, into every commit that ends an operation which gave up waiting, also when
+// somebody else's end finds its deadline passed. It returns the final payload; nil keeps the one that is there. What it cannot read
+// makes the commit fail, so it should refuse nothing. All lockers of a bucket set the same.
+func WithLeft(left func(s kvtx.Snapshot, tx *kvtx.Tx, r Record) ([]byte, error)) Option {
+	return func(l *Locker) { l.left = left }
+}
 
 // WithClock sets the clock of the times in records, which decide nothing; time.Now by default.
 func WithClock(now func() time.Time) Option { return func(l *Locker) { l.clock = now } }

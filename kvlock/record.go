@@ -27,13 +27,16 @@ type Record struct {
 	FenceRev uint64
 	Era      uint64    // of the stream when that write was made
 	Since    time.Time // the record was written first
-	Adopted  time.Time // the last take-over; zero before the first
-	Deadline time.Time // until when a queued operation waits; zero: for as long as it takes
-	Ended    time.Time // the end that removed its lock entries; zero while it is live
-	Cancel   *Cancel   // a wish to end early; nil if nobody asked
-	Audit    []Audit   // what operators did to it, oldest first
-	Payload  []byte    // the caller's own
-	Revision kvtx.Revision
+	Granted  time.Time // it got its claims, if it waited for them; zero while it waits, and if it never waited
+	// DispatchTo is the subject, without the number, under which workers are told of it when it is granted; see Wait.
+	DispatchTo string
+	Adopted    time.Time // the last take-over; zero before the first
+	Deadline   time.Time // until when a queued operation waits; zero: for as long as it takes
+	Ended      time.Time // the end that removed its lock entries; zero while it is live
+	Cancel     *Cancel   // a wish to end early; nil if nobody asked
+	Audit      []Audit   // what operators did to it, oldest first
+	Payload    []byte    // the caller's own
+	Revision   kvtx.Revision
 }
 
 // Cancel is a wish that an operation ends early. Its worker decides what comes of it.
@@ -76,6 +79,8 @@ type ownerFields struct {
 	FenceRev uint64        `msgpack:"fence,omitempty"`
 	Era      uint64        `msgpack:"era"`
 	Since    int64         `msgpack:"since"`
+	Granted  int64         `msgpack:"granted,omitempty"`
+	To       string        `msgpack:"to,omitempty"`
 	Adopted  int64         `msgpack:"adopted,omitempty"`
 	Deadline int64         `msgpack:"deadline,omitempty"`
 	Ended    int64         `msgpack:"ended,omitempty"`
@@ -140,7 +145,7 @@ func DecodeRecord(e kvtx.Entry) (Record, error) {
 	r := Record{
 		Owner: f.Owner, Claims: decodeClaims(f.Claims), Phase: phase, Epoch: f.Epoch, Position: f.Position, Dispatch: f.Dispatch,
 		Worker: f.Worker, Token: f.Token, FenceRev: f.FenceRev, Era: f.Era,
-		Since: fromMillis(f.Since), Adopted: fromMillis(f.Adopted), Deadline: fromMillis(f.Deadline), Ended: fromMillis(f.Ended),
+		Granted: fromMillis(f.Granted), DispatchTo: f.To, Since: fromMillis(f.Since), Adopted: fromMillis(f.Adopted), Deadline: fromMillis(f.Deadline), Ended: fromMillis(f.Ended),
 		Payload: f.Payload, Revision: e.Revision,
 	}
 	if r.FenceRev == 0 && !e.Revision.Pending() { // a pending write becomes one message with ours: its revision, unknown yet
@@ -169,7 +174,7 @@ func (r *Record) encode() ([]byte, error) {
 		Owner: r.Owner, Claims: encodeClaims(r.Claims), Phase: r.Phase.String(),
 		Epoch: r.Epoch, Position: r.Position, Dispatch: r.Dispatch,
 		Worker: r.Worker, Token: r.Token, FenceRev: r.FenceRev, Era: r.Era,
-		Since: toMillis(r.Since), Adopted: toMillis(r.Adopted), Deadline: toMillis(r.Deadline), Ended: toMillis(r.Ended),
+		Granted: toMillis(r.Granted), To: r.DispatchTo, Since: toMillis(r.Since), Adopted: toMillis(r.Adopted), Deadline: toMillis(r.Deadline), Ended: toMillis(r.Ended),
 		Payload: r.Payload,
 	}
 	if r.Cancel != nil {

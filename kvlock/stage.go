@@ -15,7 +15,8 @@ func (l *Locker) StageAcquire(s kvtx.Snapshot, tx *kvtx.Tx, owner string, payloa
 	return l.stageAcquire(s, tx, Granted, owner, payload, claims)
 }
 
-func (l *Locker) stageAcquire(s kvtx.Snapshot, tx *kvtx.Tx, phase Phase, owner string, payload []byte, claims []Claim) (Record, error) {
+// newRecord returns the record of a new operation that is granted, not staged yet.
+func (l *Locker) newRecord(s kvtx.Snapshot, owner string, payload []byte, claims []Claim) (Record, error) {
 	if err := checkOwner(owner); err != nil {
 		return Record{}, err
 	}
@@ -35,11 +36,20 @@ func (l *Locker) stageAcquire(s kvtx.Snapshot, tx *kvtx.Tx, phase Phase, owner s
 		return rec, &ExistsError{Record: rec}
 	}
 	rec := Record{
-		Owner: owner, Claims: claims, Phase: phase, Dispatch: 1, Era: l.era, Since: l.now(), Revision: entry.Revision,
+		Owner: owner, Claims: claims, Phase: Granted, Dispatch: 1, Era: l.era, Since: l.now(), Revision: entry.Revision,
 	}
 	if err := rec.setPayload(payload); err != nil {
 		return Record{}, err
 	}
+	return rec, nil
+}
+
+func (l *Locker) stageAcquire(s kvtx.Snapshot, tx *kvtx.Tx, phase Phase, owner string, payload []byte, claims []Claim) (Record, error) {
+	rec, err := l.newRecord(s, owner, payload, claims)
+	if err != nil {
+		return rec, err
+	}
+	rec.Phase = phase
 	locks, err := admit(s, rec)
 	if err != nil {
 		return Record{}, err
@@ -222,23 +232,24 @@ func (l *Locker) stageLast(s kvtx.Snapshot, tx *kvtx.Tx, rec Record) (Record, er
 		return rec, err
 	}
 	tx.PutTTL(OwnerKey(rec.Owner), value, rec.Revision, l.retention)
+	h := l.handover(s)
 	for _, c := range rec.Claims {
-		lock, err := readLock(s, c.Key)
-		if err != nil {
-			return rec, err
+		lk := h.lock(c.Key)
+		if lk == nil {
+			return rec, h.err
 		}
-		if !lock.remove(rec.Owner) {
+		if !lk.remove(rec.Owner) {
 			// What was read may be old: the commit depends on it. If the entry is missing indeed, which is a corruption,
 			// the operation is over all the same and must be able to end.
-			tx.Check(LockKey(c.Key), lock.Revision)
+			tx.Check(LockKey(c.Key), lk.Revision)
 			l.log.Debug("lock entry is missing at the end", "operation", rec.Owner, "key", c.Key)
 			continue
 		}
-		if err := lock.stage(tx); err != nil {
-			return rec, err
-		}
+		h.write(lk)
+		h.look = append(h.look, c.Key)
 	}
-	return rec, nil
+	h.run()
+	return rec, h.stage(tx, false)
 }
 
 // StageCancel stages the wish that a live operation ends early. Its worker sees it at its next write.

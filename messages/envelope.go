@@ -20,7 +20,7 @@ type Envelope struct {
 	// User and RequestID are kept with the operation: see CheckPrintable.
 	User      string `msgpack:"user,omitempty"`
 	RequestID string `msgpack:"request_id,omitempty"`
-	// OnConflict is refuse (or empty) or queue.
+	// OnConflict is "refuse" (or empty), "queue" or "queue;deadline=SECONDS": see ParseOnConflict.
 	OnConflict string `msgpack:"on_conflict,omitempty"`
 	// Sent is when the client made the message; one older than half of the idempotency window is refused. Zero: not checked.
 	Sent time.Time `msgpack:"sent,omitempty"`
@@ -87,6 +87,18 @@ type Operation struct {
 	Submitted     time.Time `msgpack:"submitted" json:"submitted"`
 	EndedAt       time.Time `msgpack:"ended_at,omitempty" json:"ended_at,omitzero"`
 	Claims        []Claim   `msgpack:"claims,omitempty" json:"claims,omitempty"`
+	// Waits says what an operation that is queued waits for. Events do not have it.
+	Waits *Waits `msgpack:"waits,omitempty" json:"waits,omitempty"`
+}
+
+// Waits is the wait of an operation in line.
+type Waits struct {
+	// Place is 1 for the one that comes next.
+	Place int `msgpack:"place" json:"place"`
+	// For are the operations that hold what it waits for, then those that wait for it before it, oldest first.
+	For []Holder `msgpack:"for,omitempty" json:"for,omitempty"`
+	// Deadline is when it gives up; zero: never.
+	Deadline time.Time `msgpack:"deadline,omitempty" json:"deadline,omitzero"`
 }
 
 // Phases are the names of all phases, in the order in which an operation may go through them.

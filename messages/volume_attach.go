@@ -15,6 +15,9 @@ type AttachVolume struct {
 	ReadOnly   bool               `msgpack:"read_only,omitempty"`
 	// Connector is what the host says of itself, as JSON.
 	Connector []byte `msgpack:"connector,omitempty"`
+
+	// New: admission made the attachment for this operation; what a client says here is overwritten.
+	New bool `msgpack:"new,omitempty"`
 }
 
 // Kind is volume.attach.

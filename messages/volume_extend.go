@@ -16,6 +16,8 @@ type ExtendVolume struct {
 
 	// FromGiB is the size at admission; what a client says here is overwritten.
 	FromGiB block.GiB `msgpack:"from_gib,omitempty"`
+	// ChargeGiB is what the project was charged for it at admission, likewise.
+	ChargeGiB block.GiB `msgpack:"charge_gib,omitempty"`
 }
 
 // Kind is volume.extend.

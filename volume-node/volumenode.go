@@ -245,6 +245,7 @@ func (n *Node) Run(ctx context.Context) error {
 	helpers.Go(func() { n.reportPools(ctx) })
 	helpers.Go(func() { n.cleanup(ctx) })
 	helpers.Go(func() { n.restoreExports(ctx) })
+	helpers.Go(func() { n.serveWakes(ctx) })
 	helpers.Go(func() {
 		select {
 		case <-n.intake.Ready():
@@ -264,6 +265,19 @@ func (n *Node) Run(ctx context.Context) error {
 		err = errors.Join(err, n.exports.Shutdown(limit))
 	}
 	return err
+}
+
+// serveWakes lets in who waits in lines that one commit could not finish.
+func (n *Node) serveWakes(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := n.deps.Locks.ServeWakes(ctx); err != nil && ctx.Err() == nil {
+			n.log.WarnContext(ctx, "wakes of waiting lines are not served, it is tried again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
 }
 
 // Close gives up the backends, and says that this worker has ended. Run does so itself.

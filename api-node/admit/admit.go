@@ -111,7 +111,7 @@ type Submission struct {
 	Caller Caller
 	// Operation is the caller's choice, a UUID; empty: a new one is made up.
 	Operation block.OperationID
-	// OnConflict is "" or "refuse"; "queue" is refused in words.
+	// OnConflict is as ParseOnConflict of package messages reads it; "" refuses.
 	OnConflict string
 	Request    messages.Request
 }
@@ -148,12 +148,16 @@ func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error)
 		}
 		return Accepted{}, err
 	}
-	a.locks.Observe(kvlock.EventOf(kvlock.Acquired, d.rec))
+	event, what := kvlock.Acquired, "operation accepted"
+	if d.rec.Phase == kvlock.Queued {
+		event, what = kvlock.Enqueued, "operation accepted, it waits in line"
+	}
+	a.locks.Observe(kvlock.EventOf(event, d.rec))
 	acc := Accepted{Operation: p.id, Resource: d.req.Resource(), Revision: res.Revision(kvlock.OwnerKey(string(p.id)))}
 	for _, w := range d.writes {
 		acc.Revision = max(acc.Revision, res.Revision(w.key))
 	}
-	a.log.InfoContext(ctx, "operation accepted", "operation", p.id, "kind", p.kind, "project", p.caller.Project,
+	a.log.InfoContext(ctx, what, "operation", p.id, "kind", p.kind, "project", p.caller.Project,
 		"resource", acc.Resource, "backend", d.backend, "request_id", p.caller.RequestID)
 	return acc, nil
 }
@@ -170,6 +174,7 @@ type prepared struct {
 	empty  *empty   // of the creation of an empty volume
 	keys   []string // to read in advance
 	fresh  []string // keys with an ID that was just made up
+	wait   messages.OnConflict
 }
 
 func (a *Admitter) prepare(sub Submission) (*prepared, error) {
@@ -177,6 +182,10 @@ func (a *Admitter) prepare(sub Submission) (*prepared, error) {
 		return nil, messages.Errorf(messages.CodeInvalid, "the request is missing")
 	}
 	if err := checkCaller(sub); err != nil {
+		return nil, err
+	}
+	wait, err := messages.ParseOnConflict(sub.OnConflict)
+	if err != nil {
 		return nil, err
 	}
 	req, err := bare(sub.Request)
@@ -188,7 +197,7 @@ func (a *Admitter) prepare(sub Submission) (*prepared, error) {
 	}
 	p := &prepared{
 		caller: sub.Caller, id: sub.Operation, kind: req.Kind(), at: a.now().UTC().Truncate(time.Microsecond),
-		digest: digest(sub.Caller.Project, req),
+		digest: digest(sub.Caller.Project, req), wait: wait,
 	}
 	if p.id == "" {
 		p.id = block.OperationID(newID())
@@ -206,15 +215,7 @@ func checkCaller(sub Submission) error {
 		return &messages.Error{Code: messages.CodeInvalid, Field: "operation",
 			Message: "Invalid input for field/attribute operation: it must be a UUID in lower case"}
 	}
-	switch sub.OnConflict {
-	case "", "refuse":
-		return nil
-	case "queue":
-		return messages.Errorf(messages.CodeUnsupported, "this release cannot queue a request that conflicts with another operation: "+
-			"it can only be refused (on-conflict=refuse)")
-	}
-	return &messages.Error{Code: messages.CodeInvalid, Field: "on_conflict",
-		Message: "Invalid input for field/attribute on_conflict: want refuse or queue"}
+	return nil
 }
 
 func newID() string { return uuid.NewString() }

@@ -58,7 +58,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 		case old.rev != 0:
 			return attachmentNotFound(id)
 		}
-		if err := reservable(s, v.T, instance); err != nil {
+		if err := d.reservable(v.T, instance); err != nil {
 			return err
 		}
 		att = reserved(c, id, v.T, instance, readOnly, now)

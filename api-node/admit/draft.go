@@ -58,7 +58,12 @@ func (d *draft) admit() error {
 	if d.payload == nil {
 		d.payload = d.p.payload(d.req, d.backend)
 	}
-	if d.rec, err = d.a.locks.StageAcquire(d.s, d.tx, owner, d.payload, d.req.Claims()...); err != nil {
+	if d.p.wait.Queue {
+		d.rec, err = d.a.locks.StageQueue(d.s, d.tx, owner, d.payload, d.p.inLine(d.backend), d.req.Claims()...)
+	} else {
+		d.rec, err = d.a.locks.StageAcquire(d.s, d.tx, owner, d.payload, d.req.Claims()...)
+	}
+	if err != nil {
 		return d.conflict(err)
 	}
 	for _, w := range d.writes {
@@ -67,8 +72,19 @@ func (d *draft) admit() error {
 	for _, c := range d.checks {
 		d.tx.Check(c.key, c.rev)
 	}
-	d.tx.Publish(d.a.store.DispatchSubject(records.DispatchParts(d.backend, d.p.id, 1)...), nil, nil)
+	if !d.p.wait.Queue { // else it is published with the grant
+		d.tx.Publish(d.a.store.DispatchSubject(records.DispatchParts(d.backend, d.p.id, 1)...), nil, nil)
+	}
 	return nil
+}
+
+// inLine says how the operation waits.
+func (p *prepared) inLine(backend string) kvlock.Wait {
+	w := kvlock.Wait{Dispatch: records.DispatchPrefix(backend, p.id)}
+	if p.wait.Wait > 0 {
+		w.Deadline = p.at.Add(p.wait.Wait)
+	}
+	return w
 }
 
 // payload is what the operation's record carries: the request with everything that was decided filled in.
@@ -76,7 +92,7 @@ func (p *prepared) payload(req messages.Request, backend string) []byte {
 	return sagakv.NewPayload(records.Encode(records.Operation{
 		ID: p.id, Kind: p.kind, Version: req.Version(), Project: p.caller.Project, User: p.caller.User,
 		RequestID: p.caller.RequestID, Resource: req.Resource(), Request: messages.Encode(req), Digest: p.digest,
-		Submitted: p.at, Backend: backend, Dispatch: 1,
+		Submitted: p.at, Backend: backend, Dispatch: 1, Queue: p.wait.Queue,
 	}))
 }
 
@@ -158,13 +174,38 @@ func readHeld(s kvtx.Snapshot, key string) (held, error) {
 	return h, err
 }
 
+// held reads who has a key. For a request that may wait nobody stands in the way: what it finds when its turn has come, its first step
+// checks again.
+func (d *draft) held(key string) (held, error) {
+	if d.p.wait.Queue {
+		return held{}, nil
+	}
+	return readHeld(d.s, key)
+}
+
+// volumeStatus is what the decision takes for the volume's status: one that is being made will be there when the turn of a request that
+// waits has come.
+func (d *draft) volumeStatus(v block.Volume, h held) block.VolumeStatus {
+	if d.p.wait.Queue && v.Status == block.VolumeCreating {
+		v.Status = block.VolumeAvailable
+	}
+	return v.ShownStatus(h.exclusive())
+}
+
+func (d *draft) snapshotStatus(s block.Snapshot, h held) block.SnapshotStatus {
+	if d.p.wait.Queue && s.Status == block.SnapshotCreating {
+		s.Status = block.SnapshotAvailable
+	}
+	return s.ShownStatus(h.exclusive())
+}
+
 // heldVolume reads a volume that the caller may see, and who has it.
 func (d *draft) heldVolume(id block.VolumeID) (found[block.Volume], held, error) {
 	v, err := d.volume(id)
 	if err != nil {
 		return v, held{}, err
 	}
-	h, err := readHeld(d.s, records.VolumeKey(id))
+	h, err := d.held(records.VolumeKey(id))
 	return v, h, err
 }
 
@@ -174,7 +215,7 @@ func (d *draft) heldSnapshot(id block.SnapshotID) (found[block.Snapshot], held, 
 	if err != nil {
 		return s, held{}, err
 	}
-	h, err := readHeld(d.s, records.SnapshotKey(id))
+	h, err := d.held(records.SnapshotKey(id))
 	return s, h, err
 }
 

@@ -37,6 +37,9 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 	if errors.Is(err, kvlock.ErrApplied) {
 		return nil
 	}
+	if errors.Is(err, kvlock.ErrQueued) {
+		return a.leave(ctx, id, "canceled by "+who)
+	}
 	if err == nil {
 		a.locks.Observe(kvlock.EventOf(kvlock.Canceled, rec))
 	}

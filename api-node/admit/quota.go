@@ -35,6 +35,9 @@ func (d *draft) charge(project string, more records.Usage) error {
 	return nil
 }
 
+// maxFold is how many nodes' credits one request folds in: it writes or checks each. Those that are left are for the next one.
+const maxFold = 256
+
 // foldCredits stages that what nodes gave back is used up, and returns the sum. The names of the nodes are the view's: a
 // node that it does not know yet makes a refusal too early, never an acceptance.
 func (d *draft) foldCredits(project string) (records.Usage, error) {
@@ -44,6 +47,7 @@ func (d *draft) foldCredits(project string) (records.Usage, error) {
 			nodes = append(nodes, n.Name)
 		}
 	}
+	nodes = nodes[:min(len(nodes), maxFold)]
 	credits := make([]found[records.Credit], len(nodes))
 	var missing error
 	for i, node := range nodes { // all of them are asked for before any is missed: that is one more read, not one for each

@@ -85,6 +85,12 @@ func busy(what string, h held, now time.Time) error {
 
 // conflict puts the locks' refusal in words. What decisions look at themselves they have refused before with better ones.
 func (d *draft) conflict(err error) error {
+	if errors.Is(err, kvlock.ErrDeadline) {
+		return messages.Errorf(messages.CodeUnavailable, "the time for which the request may wait was over before it stood in line; nothing was changed")
+	}
+	if errors.Is(err, kvlock.ErrTooLarge) && d.p.wait.Queue {
+		return messages.Errorf(messages.CodeUnavailable, "as many operations as possible wait at this moment; nothing was changed, try again later: %v", err)
+	}
 	if errors.Is(err, kvlock.ErrTooLarge) {
 		return messages.Errorf(messages.CodeUnavailable, "as many operations as possible read the resource at this moment; nothing was changed, try again later: %v", err)
 	}

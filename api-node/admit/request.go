@@ -26,13 +26,14 @@ func bare(req messages.Request) (messages.Request, error) {
 		return &c, nil
 	case *messages.ExtendVolume:
 		c := *r
-		c.FromGiB = 0
+		c.FromGiB, c.ChargeGiB = 0, 0
 		return &c, nil
 	case *messages.RevertVolume:
 		c := *r
 		return &c, nil
 	case *messages.AttachVolume:
 		c := *r
+		c.New = false
 		return &c, nil
 	case *messages.DetachVolume:
 		c := *r

@@ -13,7 +13,7 @@ func (d *draft) createSnapshot() error {
 	if err != nil {
 		return err
 	}
-	shown := v.T.ShownStatus(h.exclusive())
+	shown := d.volumeStatus(v.T, h)
 	if shown == block.VolumeError {
 		return naming(invalidVolume("The snapshot cannot be created when the volume is in error status."), h.onlyExclusive())
 	}

@@ -12,7 +12,7 @@ func (d *draft) deleteSnapshot() error {
 	if err != nil {
 		return err
 	}
-	if shown := s.T.ShownStatus(h.exclusive()); shown != block.SnapshotAvailable && shown != block.SnapshotError || h.exclusive().Kind != "" {
+	if shown := d.snapshotStatus(s.T, h); shown != block.SnapshotAvailable && shown != block.SnapshotError || h.exclusive().Kind != "" {
 		return naming(invalidSnapshot("Snapshot status must be available or error and must not be part of a group."), h.onlyExclusive())
 	}
 	if h.read() {

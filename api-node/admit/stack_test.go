@@ -23,6 +23,7 @@ import (
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/messages/withdraw"
 )
 
 // stack is an API node's admission and view on a real server, and a worker in the place of a volume node.
@@ -55,7 +56,7 @@ func newStack(t *testing.T, limits records.Limits, opts ...kvtx.Option) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.store, s.locks = store, kvlock.New(store)
+	s.store, s.locks = store, kvlock.New(store, kvlock.WithLeft(withdraw.Into("api")))
 	s.view = view.New(store, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

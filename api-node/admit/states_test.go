@@ -378,11 +378,11 @@ func TestRefusalsInCindersWords(t *testing.T) {
 			wantRefused(t, err, messages.CodeNotFound, "Volume "+string(east)+" could not be found.")
 		})
 	}
-	t.Run("queue", func(t *testing.T) {
-		_, err := s.admit.Submit(t.Context(), submission("queue"))
-		wantRefused(t, err, messages.CodeUnsupported, "this release cannot queue…")
-		_, err = s.admit.Submit(t.Context(), submission("wait"))
-		wantRefused(t, err, messages.CodeInvalid, "Invalid input for field/attribute on_conflict: …")
+	t.Run("on_conflict", func(t *testing.T) {
+		for _, wrong := range []string{"wait", "queue;", "queue;deadline", "queue;deadline=0", "queue;deadline=-1", "queue;deadline=x", "queue;deadline=1e99", "refuse;deadline=1"} {
+			_, err := s.admit.Submit(t.Context(), submission(wrong))
+			wantRefused(t, err, messages.CodeInvalid, "Invalid input for field/attribute on_conflict: …")
+		}
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -55,10 +54,10 @@ func (d *draft) newAttachment(r *messages.AttachVolume, v *found[block.Volume], 
 	if a.rev != 0 { // its marker says that it was there
 		return attachmentNotFound(r.Attachment)
 	}
-	if err := reservable(d.s, v.T, r.Instance); err != nil {
+	if err := d.reservable(v.T, r.Instance); err != nil {
 		return err
 	}
-	h, err := readHeld(d.s, records.AttachKey(r.Volume))
+	h, err := d.held(records.AttachKey(r.Volume))
 	if err != nil {
 		return err
 	}
@@ -67,6 +66,7 @@ func (d *draft) newAttachment(r *messages.AttachVolume, v *found[block.Volume], 
 	}
 	a.T = reserved(d.p.caller, r.Attachment, v.T, r.Instance, r.ReadOnly, d.p.at)
 	v.T.SetAttachment(a.T.ID, a.T.Status)
+	r.New = true
 	return nil
 }
 
@@ -75,15 +75,15 @@ func (d *draft) reattach(r *messages.AttachVolume, v *found[block.Volume], a *fo
 	if a.T.Volume != r.Volume {
 		return messages.Errorf(messages.CodeInvalidAttachment, "Invalid attachment: Attachment %s is of volume %s, not of volume %s.", a.T.ID, a.T.Volume, r.Volume)
 	}
-	hv, err := readHeld(d.s, records.VolumeKey(r.Volume))
+	hv, err := d.held(records.VolumeKey(r.Volume))
 	if err != nil {
 		return err
 	}
-	ha, err := readHeld(d.s, records.AttachKey(r.Volume))
+	ha, err := d.held(records.AttachKey(r.Volume))
 	if err != nil {
 		return err
 	}
-	shown := v.T.ShownStatus(hv.exclusive())
+	shown := d.volumeStatus(v.T, hv)
 	switch {
 	case strings.Contains(string(shown), "error"):
 		return naming(messages.Errorf(messages.CodeConflict, "Resource conflict: Volume attachments can not be updated if the volume is in an error state. "+
@@ -112,12 +112,12 @@ func (d *draft) reattach(r *messages.AttachVolume, v *found[block.Volume], a *fo
 
 // reservable refuses a volume that cannot take one more attachment. The same instance may have several: it is then
 // moving from one host to another.
-func reservable(s kvtx.Snapshot, v block.Volume, instance string) error {
-	h, err := readHeld(s, records.VolumeKey(v.ID))
+func (d *draft) reservable(v block.Volume, instance string) error {
+	h, err := d.held(records.VolumeKey(v.ID))
 	if err != nil {
 		return err
 	}
-	shown := v.ShownStatus(h.exclusive())
+	shown := d.volumeStatus(v, h)
 	switch {
 	case strings.Contains(string(shown), "error"):
 		return naming(invalidVolume("Volume attachments can not be created if the volume is in an error state. "+
@@ -126,7 +126,7 @@ func reservable(s kvtx.Snapshot, v block.Volume, instance string) error {
 		return nil
 	case instance != "" && (shown == block.VolumeInUse || shown == block.VolumeReserved) && len(v.Attachments) < block.MaxChildren:
 		for _, ref := range v.Attachments {
-			a, err := read[block.Attachment](s, records.AttachmentKey(ref.ID))
+			a, err := read[block.Attachment](d.s, records.AttachmentKey(ref.ID))
 			if err != nil {
 				return err
 			}

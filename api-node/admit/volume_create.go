@@ -128,7 +128,7 @@ func (d *draft) fromSnapshot(r *messages.CreateVolume) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.T.ShownStatus(h.exclusive()) != block.SnapshotAvailable {
+	if d.snapshotStatus(s.T, h) != block.SnapshotAvailable {
 		return nil, naming(invalidSnapshot("Originating snapshot status must be one of 'available' values"), h.onlyExclusive())
 	}
 	// The lock alone does not prove that the snapshot is still there: free is what it was before, too.
@@ -143,7 +143,7 @@ func (d *draft) fromVolume(r *messages.CreateVolume) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := v.T.ShownStatus(h.exclusive())
+	shown := d.volumeStatus(v.T, h)
 	if shown != block.VolumeAvailable && shown != block.VolumeInUse {
 		return nil, naming(invalidVolume("Originating source volume status must be one of 'available, in-use' values"), h.onlyExclusive())
 	}

@@ -18,7 +18,7 @@ func (d *draft) deleteVolume() error {
 	if err != nil {
 		return err
 	}
-	if !deletable[v.T.ShownStatus(h.exclusive())] || len(v.T.Attachments) > 0 || len(v.T.Snapshots) > 0 {
+	if !deletable[d.volumeStatus(v.T, h)] || len(v.T.Attachments) > 0 || len(v.T.Snapshots) > 0 {
 		return naming(invalidVolume("Volume status must be available or error or error_restoring or error_extending or error_managing and "+
 			"must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, "+
 			"or be disassociated from snapshots after volume transfer."), h.onlyExclusive())

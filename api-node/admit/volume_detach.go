@@ -19,7 +19,6 @@ func (d *draft) detachVolume() error {
 		return attachmentNotFound(r.Attachment)
 	}
 	r.Volume = a.T.Volume
-	// The volume is there for as long as it has an attachment, and does not move: its revision need not be checked.
 	v, err := read[block.Volume](d.s, records.VolumeKey(r.Volume))
 	if err != nil {
 		return err
@@ -28,7 +27,7 @@ func (d *draft) detachVolume() error {
 		return volumeNotFound(r.Volume)
 	}
 	for _, key := range []string{records.AttachKey(r.Volume), records.VolumeKey(r.Volume)} {
-		h, err := readHeld(d.s, key)
+		h, err := d.held(key)
 		if err != nil {
 			return err
 		}
@@ -38,6 +37,7 @@ func (d *draft) detachVolume() error {
 	}
 	a.T.LastOperation = d.p.id
 	d.backend = v.T.Backend
+	d.check(records.VolumeKey(r.Volume), v.rev) // one that was remembered from before it found its backend names another one
 	put(d, records.AttachmentKey(r.Attachment), a.T, a.rev)
 	return nil
 }

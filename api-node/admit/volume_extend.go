@@ -17,7 +17,7 @@ func (d *draft) extendVolume() error {
 	if r.SizeGiB <= v.T.SizeGiB {
 		return invalidInput("New size for extend must be greater than current size. (current: %d, extended: %d).", v.T.SizeGiB, r.SizeGiB)
 	}
-	shown, want := v.T.ShownStatus(h.exclusive()), block.VolumeAvailable
+	shown, want := d.volumeStatus(v.T, h), block.VolumeAvailable
 	if r.AllowAttached && shown == block.VolumeInUse {
 		want = block.VolumeInUse
 	}
@@ -27,12 +27,16 @@ func (d *draft) extendVolume() error {
 	if h.read() {
 		return volumeRead(r.Volume, h, d.p.at)
 	}
-	// An extend that was given up may have left the volume charged for more than its size.
-	if more := r.SizeGiB - v.T.ChargedGiB; more > 0 {
-		if err := d.charge(v.T.Project, records.Usage{GiB: more}); err != nil {
+	// An extend that was given up may have left the volume charged for more than its size; of those that wait, each has its own charge.
+	have := v.T.ChargedGiB
+	if d.p.wait.Queue {
+		have = v.T.SizeGiB
+	}
+	if r.ChargeGiB = max(r.SizeGiB-have, 0); r.ChargeGiB > 0 {
+		if err := d.charge(v.T.Project, records.Usage{GiB: r.ChargeGiB}); err != nil {
 			return err
 		}
-		v.T.ChargedGiB = r.SizeGiB
+		v.T.ChargedGiB += r.ChargeGiB
 	}
 	r.FromGiB = v.T.SizeGiB
 	d.claimVolume(v)

@@ -28,19 +28,19 @@ func (d *draft) revertVolume() error {
 		return messages.Errorf(messages.CodeInvalid, "Can't revert volume %s to its latest snapshot %s. The volume size must be equal to the snapshot size.",
 			r.Volume, r.Snapshot)
 	}
-	hv, err := readHeld(d.s, records.VolumeKey(r.Volume))
+	hv, err := d.held(records.VolumeKey(r.Volume))
 	if err != nil {
 		return err
 	}
-	hs, err := readHeld(d.s, records.SnapshotKey(r.Snapshot))
+	hs, err := d.held(records.SnapshotKey(r.Snapshot))
 	if err != nil {
 		return err
 	}
 	switch {
-	case v.T.ShownStatus(hv.exclusive()) != block.VolumeAvailable:
+	case d.volumeStatus(v.T, hv) != block.VolumeAvailable:
 		return naming(messages.Errorf(messages.CodeConflict, "Invalid volume: Can't revert volume %s to its latest snapshot %s. "+
 			"Volume's status must be 'available'.", r.Volume, r.Snapshot), hv.onlyExclusive())
-	case s.T.ShownStatus(hs.exclusive()) != block.SnapshotAvailable:
+	case d.snapshotStatus(s.T, hs) != block.SnapshotAvailable:
 		return naming(messages.Errorf(messages.CodeConflict, "Invalid snapshot: Can't revert volume %s to its latest snapshot %s. "+
 			"Snapshot's status must be 'available'.", r.Volume, r.Snapshot), hs.onlyExclusive())
 	case hv.read():

@@ -39,6 +39,8 @@ type Reader interface {
 	Wait(ctx context.Context, rev kvtx.Revision) error
 	Lookup(ctx context.Context, id block.OperationID) (*view.Operation, error)
 	WaitEnded(ctx context.Context, id block.OperationID) (*view.Operation, error)
+	// Waits is what an operation that is queued waits for; nil for others.
+	Waits(op *view.Operation) *messages.Waits
 }
 
 // Config of the ingest.
@@ -161,7 +163,7 @@ func (i *Ingest) submit(ctx context.Context, msg *nats.Msg) messages.Reply {
 		i.log.WarnContext(ctx, "read side is behind", "operation", accepted.Operation, "error", err)
 	}
 	if op, err := i.reader.Lookup(ctx, accepted.Operation); err == nil {
-		return messages.Reply{Operation: &op.Operation}
+		return i.standing(op)
 	}
 	return messages.Reply{Operation: &messages.Operation{
 		ID: accepted.Operation, Kind: s.Request.Kind(), Project: s.Caller.Project, User: s.Caller.User, Resource: accepted.Resource, Phase: "granted",
@@ -225,7 +227,14 @@ func (i *Ingest) get(ctx context.Context, msg *nats.Msg) messages.Reply {
 	if err != nil {
 		return i.refusal(msg, err)
 	}
-	return messages.Reply{Operation: &op.Operation}
+	return i.standing(op)
+}
+
+// standing tells how an operation stands.
+func (i *Ingest) standing(op *view.Operation) messages.Reply {
+	shown := op.Operation
+	shown.Waits = i.reader.Waits(op)
+	return messages.Reply{Operation: &shown}
 }
 
 func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*view.Operation, error) {

@@ -203,7 +203,7 @@ func TestMessagesThatCannotBeTakenAreAnsweredAndChangeNothing(t *testing.T) {
 		{"broken request", subject, with(func(e *messages.Envelope) { e.Request = []byte{1} }), messages.CodeInvalid, "not a map"},
 		{"wrong field", subject, with(func(e *messages.Envelope) { e.Request = messages.Encode(&messages.CreateVolume{SizeGiB: -1}) }), messages.CodeInvalid, "size"},
 		{"ID that is none", subject, with(func(e *messages.Envelope) { e.Operation = "op.1" }), messages.CodeInvalid, "UUID"},
-		{"queue", subject, with(func(e *messages.Envelope) { e.OnConflict = "queue" }), messages.CodeUnsupported, "queue"},
+		{"unknown policy", subject, with(func(e *messages.Envelope) { e.OnConflict = "wait" }), messages.CodeInvalid, "on_conflict"},
 		{"old", subject, with(func(e *messages.Envelope) { e.Sent = time.Now().Add(-31 * time.Minute) }), messages.CodeInvalid, "may have run and been forgotten"},
 		{"of the future", subject, with(func(e *messages.Envelope) { e.Sent = time.Now().Add(time.Hour) }), messages.CodeInvalid, "clock"},
 		{"of the last year", subject, with(func(e *messages.Envelope) { e.Sent = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }), messages.CodeInvalid,

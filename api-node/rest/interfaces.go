@@ -9,6 +9,7 @@ import (
 	"github.com/scoria-storage/scoria/api-node/view"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 )
@@ -35,6 +36,8 @@ type Reader interface {
 	Pools() []records.Pool
 	Nodes() []records.Node
 	Locks() iter.Seq[kvlock.Lock]
+	// Waits is what an operation that is queued waits for; nil for others.
+	Waits(op *view.Operation) *messages.Waits
 
 	// Lookup is Operation for those too that ended long ago. Errors: view.ErrNotFound, ctx's, others.
 	Lookup(ctx context.Context, id block.OperationID) (*view.Operation, error)

@@ -39,9 +39,10 @@ type holderView struct {
 }
 
 type waiterView struct {
-	Operation string    `json:"operation"`
-	Mode      string    `json:"mode"`
-	Since     time.Time `json:"since"`
+	Operation string     `json:"operation"`
+	Kind      block.Kind `json:"kind,omitempty"`
+	Mode      string     `json:"mode"`
+	Since     time.Time  `json:"since"`
 }
 
 // explain tells who has the lock and what will release it.
@@ -58,7 +59,11 @@ func (c *call) explain(l kvlock.Lock, now time.Time) lockView {
 		v.Holders = append(v.Holders, holder)
 	}
 	for _, w := range l.Line {
-		v.Waiting = append(v.Waiting, waiterView{w.Owner, w.Mode.String(), w.Since})
+		waiter := waiterView{Operation: w.Owner, Mode: w.Mode.String(), Since: w.Since}
+		if op, ok := c.reader().Operation(block.OperationID(w.Owner)); ok {
+			waiter.Kind = op.Kind
+		}
+		v.Waiting = append(v.Waiting, waiter)
 	}
 	return v
 }

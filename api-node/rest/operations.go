@@ -58,8 +58,9 @@ type auditView struct {
 	Worker string    `json:"worker,omitempty"`
 }
 
-func operationJSON(op *view.Operation) operationView {
+func (c *call) operationJSON(op *view.Operation) operationView {
 	v := operationView{Operation: op.Operation, Backend: op.Backend, RequestID: op.RequestID, Tries: op.Tries, Pivoted: op.Pivoted}
+	v.Waits = c.reader().Waits(op)
 	if !op.StepSince.IsZero() {
 		v.StepSince = &op.StepSince
 	}
@@ -178,7 +179,7 @@ func (c *call) listOperations() error {
 			out.Next = string(out.Operations[f.limit-1].ID)
 			break
 		}
-		out.Operations = append(out.Operations, operationJSON(op))
+		out.Operations = append(out.Operations, c.operationJSON(op))
 	}
 	return c.replyJSON(http.StatusOK, out)
 }
@@ -192,7 +193,7 @@ func olderOperation(a, b *view.Operation) bool {
 }
 
 func (c *call) replyOperation(status int, op *view.Operation) error {
-	return c.replyJSON(status, map[string]operationView{"operation": operationJSON(op)})
+	return c.replyJSON(status, map[string]operationView{"operation": c.operationJSON(op)})
 }
 
 func (c *call) showOperation() error {
@@ -314,7 +315,7 @@ type stream struct {
 }
 
 func (s *stream) event(op *view.Operation) error {
-	data, err := json.Marshal(map[string]operationView{"operation": operationJSON(op)})
+	data, err := json.Marshal(map[string]operationView{"operation": s.c.operationJSON(op)})
 	if err != nil {
 		return err
 	}

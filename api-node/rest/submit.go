@@ -25,8 +25,8 @@ func (c *call) submit(req messages.Request) (admit.Accepted, error) {
 		return admit.Accepted{}, err
 	}
 	conflict := c.r.Header.Get(headerOnConflict)
-	if conflict != "" && conflict != "refuse" && conflict != "queue" {
-		return admit.Accepted{}, badRequest("%s: %s is not one of 'refuse', 'queue'", headerOnConflict, pyRepr(clip(conflict)))
+	if _, err := messages.ParseOnConflict(conflict); err != nil {
+		return admit.Accepted{}, badRequest("%s: %s", headerOnConflict, err.Error())
 	}
 	acc, err := c.api.cfg.Submitter.Submit(c.r.Context(), admit.Submission{Caller: c.caller(), Operation: op, OnConflict: conflict, Request: req})
 	if err != nil {
@@ -46,14 +46,14 @@ func (c *call) submitEmpty(req messages.Request) error {
 
 // refuseQueue is for writes that are no operation: they cannot wait for one.
 func (c *call) refuseQueue() error {
-	switch conflict := c.r.Header.Get(headerOnConflict); conflict {
-	case "", "refuse":
-		return nil
-	case "queue":
-		return notImplemented("%s: queue is not implemented for this request: it is done at once or refused.", headerOnConflict)
-	default:
-		return badRequest("%s: %s is not one of 'refuse', 'queue'", headerOnConflict, pyRepr(clip(conflict)))
+	policy, err := messages.ParseOnConflict(c.r.Header.Get(headerOnConflict))
+	if err != nil {
+		return badRequest("%s: %s", headerOnConflict, err.Error())
 	}
+	if policy.Queue {
+		return notImplemented("%s: queue is not implemented for this request: it is done at once or refused.", headerOnConflict)
+	}
+	return nil
 }
 
 // maxKey is the length of the longest idempotency key, in characters.

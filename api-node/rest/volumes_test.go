@@ -217,7 +217,7 @@ func TestARepeatedIdempotencyKeyReturnsTheSameOperation(t *testing.T) {
 	}
 }
 
-func TestQueueIsRefusedInWords(t *testing.T) {
+func TestQueueIsRefusedWhereNothingCanWait(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	id := s.newVolume(nil)
@@ -227,8 +227,6 @@ func TestQueueIsRefusedInWords(t *testing.T) {
 		body           any
 		status         int
 	}{
-		{"POST volumes", "queue", map[string]any{"volume": map[string]any{"size": 1}}, 501},
-		{"DELETE volumes/" + id, "queue", nil, 501},
 		{"PUT volumes/" + id, "queue", map[string]any{"volume": map[string]any{"name": "x"}}, 501},
 		{"POST attachments", "queue", map[string]any{"attachment": map[string]any{"volume_uuid": id}}, 501},
 		{"POST volumes", "wait", map[string]any{"volume": map[string]any{"size": 1}}, 400},

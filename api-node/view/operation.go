@@ -67,7 +67,9 @@ func (o *Operation) say(run saga.Status) {
 		last := run.Last[len(run.Last)-1]
 		o.Error = last.Step + ": " + last.Message
 	case o.Phase == kvlock.Void.String() && len(o.Audit) > 0:
-		o.Error = "abandoned: " + o.Audit[len(o.Audit)-1].Reason
+		what := map[string]string{"break": "abandoned: ", "leave": "gave up waiting: "}
+		last := o.Audit[len(o.Audit)-1]
+		o.Error = what[last.Action] + last.Reason
 	}
 }
 

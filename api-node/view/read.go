@@ -68,6 +68,17 @@ func (v *View) Live() iter.Seq[*Operation] {
 	return walk[Operation](v.tables, operations, byLive)
 }
 
+// Waiting returns the operations that wait in line until a time.
+func (v *View) Waiting() []*Operation {
+	var all []*Operation
+	for op := range v.Live() {
+		if op.Phase == kvlock.Queued.String() && !op.Deadline.IsZero() {
+			all = append(all, op)
+		}
+	}
+	return all
+}
+
 // Locks goes over the keys that live operations hold or wait for, ordered by key. It is what the lock records must say;
 // what they do say is read with kvlock. A line is in the order in which the operations were submitted.
 func (v *View) Locks() iter.Seq[kvlock.Lock] {

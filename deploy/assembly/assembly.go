@@ -28,6 +28,7 @@ import (
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvlockprom"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/withdraw"
 )
 
 // SettingError is a setting that is wrong.
@@ -112,7 +113,7 @@ func dial(urls, name string, log *slog.Logger) (*nats.Conn, error) {
 }
 
 // open makes or verifies the stream, and the lock library on it.
-func open(ctx context.Context, nc *nats.Conn, replicas int, reg prometheus.Registerer, log *slog.Logger) (*kvtx.Store, *kvlock.Locker, error) {
+func open(ctx context.Context, nc *nats.Conn, replicas int, node string, reg prometheus.Registerer, log *slog.Logger) (*kvtx.Store, *kvlock.Locker, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, nil, err
@@ -134,5 +135,5 @@ func open(ctx context.Context, nc *nats.Conn, replicas int, reg prometheus.Regis
 	}
 	metrics := kvlockprom.New()
 	reg.MustRegister(metrics)
-	return store, kvlock.New(store, kvlock.WithEra(era), kvlock.WithLogger(log), kvlock.WithObserver(metrics)), nil
+	return store, kvlock.New(store, kvlock.WithEra(era), kvlock.WithLogger(log), kvlock.WithObserver(metrics), kvlock.WithLeft(withdraw.Into(node))), nil
 }

@@ -152,6 +152,9 @@ func mountOf(dir string) string {
 	if err != nil {
 		return "file system unknown"
 	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
 	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var source, point string
 	for line := range strings.Lines(string(table)) {

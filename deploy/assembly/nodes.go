@@ -102,7 +102,7 @@ func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
 		return err
 	}
 	registry := newRegistry(cfg.Release)
-	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria api-node", registry, cfg.Common)
+	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria api-node", "api", registry, cfg.Common)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 		return err
 	}
 	registry := newRegistry(cfg.Release)
-	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria volume-node "+nodeCfg.Name, registry, cfg.Common)
+	p, err := connect(ctx, cfg.NATS, cfg.Replicas, "scoria volume-node "+nodeCfg.Name, nodeCfg.Name, registry, cfg.Common)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ type part struct {
 	locks *kvlock.Locker
 }
 
-func connect(ctx context.Context, url string, replicas int, name string, reg prometheus.Registerer, c Common) (*part, error) {
+func connect(ctx context.Context, url string, replicas int, name, node string, reg prometheus.Registerer, c Common) (*part, error) {
 	if url == "" {
 		return nil, &SettingError{"nats", "", "want the URL of the NATS servers, such as nats://127.0.0.1:4222"}
 	}
@@ -185,7 +185,7 @@ func connect(ctx context.Context, url string, replicas int, name string, reg pro
 	if err != nil {
 		return nil, err
 	}
-	store, locks, err := open(ctx, nc, replicas, reg, c.Log)
+	store, locks, err := open(ctx, nc, replicas, node, reg, c.Log)
 	if err != nil {
 		nc.Close()
 		return nil, err

@@ -148,7 +148,7 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 // how many operations are under way.
 func runNodes(ctx context.Context, nc *nats.Conn, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig, started chan<- func() int) (err error) {
 	registry := newRegistry(cfg.Release)
-	store, locks, err := open(ctx, nc, 1, registry, cfg.Log)
+	store, locks, err := open(ctx, nc, 1, nodeCfg.Name, registry, cfg.Log)
 	if err != nil {
 		return err
 	}

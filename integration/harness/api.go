@@ -96,6 +96,10 @@ type Operation struct {
 	ID, Kind, Phase, Resource, Step, Error, Worker string
 	Ended                                          bool
 	Epoch                                          uint64
+	Waits                                          *struct {
+		Place int
+		For   []struct{ Operation string }
+	}
 }
 
 // Must sends a request that must have the status, and reads the answer into out, which may be nil.

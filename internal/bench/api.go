@@ -18,8 +18,8 @@ var DefaultLength = Length{Warm: time.Second, Row: 4 * time.Second, Floor: 2 * t
 
 const (
 	oneGiB = `"size":1`
-	// createCommits is how many commits a create takes: submit, take over, reserve, end.
-	createCommits = 4
+	// createCommits is how many commits a create takes: submit, take over and reserve, end.
+	createCommits = 3
 	listed        = 1000
 )
 

@@ -60,7 +60,7 @@ func TestTheBatchOfAFloorHoldsWhatTheCommitsOfAllWorkersHold(t *testing.T) {
 		messages float64
 		workers  int
 		want     int
-	}{{24, 1, 6}, {24, 16, 96}, {24, 64, 384}, {40, 64, 500}, {1000, 64, 500}, {0.5, 1, 1}, {6, 1, 2}, {5.9, 1, 1}} {
+	}{{24, 1, 8}, {24, 16, 128}, {21, 64, 448}, {30, 64, 500}, {1000, 64, 500}, {0.5, 1, 1}, {4.5, 1, 2}, {4.4, 1, 1}} {
 		if got := batchSize(c.messages, c.workers, createCommits); got != c.want {
 			t.Errorf("%v messages an operation in %d commits, %d workers: batches of %d, want %d", c.messages, createCommits, c.workers, got, c.want)
 		}

@@ -124,7 +124,7 @@ func mayBeLeft(id, volume string, err error) error {
 
 func volumeDetach() *cobra.Command {
 	cmd := attachmentID.many(&cobra.Command{Use: "detach ATTACHMENT…", Short: "Cut the host off and end the attachment"})
-	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
 		var errs []error
 		for _, id := range args {
 			if _, err := s.call(ctx, http.MethodDelete, s.volumeAPI("attachments", id), nil, nil); err != nil {

@@ -28,6 +28,8 @@ type client struct {
 	http              *http.Client
 	// answered: there was an answer, so something listens or did.
 	answered bool
+	// onConflict goes with requests that start an operation; "" refuses.
+	onConflict string
 }
 
 // apiError is an answer that is no success.
@@ -118,6 +120,9 @@ func (c *client) send(ctx context.Context, header http.Header, method, path stri
 	req.Header.Set("X-Auth-Token", "admin:"+c.project)
 	req.Header.Set("OpenStack-API-Version", "volume 3.71")
 	req.Header.Set("Accept", "application/json")
+	if c.onConflict != "" && method != http.MethodGet {
+		req.Header.Set("X-Scoria-On-Conflict", c.onConflict)
+	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -15,6 +16,7 @@ type lock struct {
 	Holders []lockHolder `json:"holders"`
 	Waiting []struct {
 		Operation string    `json:"operation"`
+		Kind      string    `json:"kind,omitempty"`
 		Mode      string    `json:"mode"`
 		Since     time.Time `json:"since"`
 	} `json:"waiting"`
@@ -41,7 +43,7 @@ func lockCommand() *cobra.Command {
 }
 
 func lockList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List all locks that are held", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List all locks that are held, and who waits for them", Args: cobra.NoArgs}
 	limit := limitFlag(cmd)
 	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
 		locks, err := s.locks(ctx, ownAPI("locks")) // the API has no pages of them
@@ -58,6 +60,9 @@ func lockList() *cobra.Command {
 		for _, l := range locks {
 			for _, h := range l.Holders {
 				rows = append(rows, []string{l.Key, h.Mode, h.Operation, h.Kind, h.Phase, orDash(h.Step), age(h.Since)})
+			}
+			for i, w := range l.Waiting {
+				rows = append(rows, []string{l.Key, fmt.Sprintf("waits %s (%d)", w.Mode, i+1), w.Operation, orDash(w.Kind), "queued", "-", age(w.Since)})
 			}
 		}
 		return s.table([]string{"KEY", "MODE", "OPERATION", "KIND", "PHASE", "STEP", "SINCE"}, rows)
@@ -90,6 +95,7 @@ func lockExplain() *cobra.Command {
 				explain(s, l.Key, h)
 			}
 			for _, w := range l.Waiting {
+				free = false
 				writeLine(s.out, "%s: operation %s waits for it %s since %s", l.Key, w.Operation, w.Mode, age(w.Since))
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -77,6 +78,15 @@ func (s *session) showOperation(op messages.Operation) error {
 		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project},
 		{"step", orDash(op.Step)}, {"steps done", fmt.Sprintf("%d of %d", op.Done, op.Total)}, {"attempt", fmt.Sprint(op.Attempt)},
 		{"taken over", fmt.Sprintf("%d times", op.Epoch)}, {"worker", orDash(op.Worker)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
+	}
+	if w := op.Waits; w != nil {
+		rows = append(rows, []string{"place in line", fmt.Sprint(w.Place)})
+		if !w.Deadline.IsZero() {
+			rows = append(rows, []string{"waits until", w.Deadline.Local().Format(time.DateTime)})
+		}
+		for _, h := range w.For {
+			rows = append(rows, []string{"waits for", fmt.Sprintf("%s, operation %s, %s, for %s", h.Kind, h.Operation, h.Mode, age(h.Since))})
+		}
 	}
 	for _, c := range op.Claims {
 		rows = append(rows, []string{"claim", c.Mode + " " + c.Key})

@@ -57,6 +57,9 @@ func newSession(cmd *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.onConflict, err = onConflict(cmd); err != nil {
+		return nil, err
+	}
 	p, err := newPrinter(cmd)
 	if err != nil {
 		return nil, err
@@ -136,6 +139,12 @@ func line(op messages.Operation) string {
 	text := fmt.Sprintf("%s  %s  %s", op.ID, op.Kind, op.Phase)
 	if op.Step != "" && !op.Ended {
 		text += fmt.Sprintf("  step %s (%d of %d)", op.Step, min(op.Done+1, op.Total), op.Total)
+	}
+	if w := op.Waits; w != nil {
+		text += fmt.Sprintf("  place %d in line", w.Place)
+		if len(w.For) > 0 {
+			text += fmt.Sprintf(", behind %s, operation %s", w.For[0].Kind, w.For[0].Operation)
+		}
 	}
 	if op.Attempt > 1 {
 		text += fmt.Sprintf("  attempt %d", op.Attempt)

@@ -62,7 +62,7 @@ func volumeCreate() *cobra.Command {
 	snapshotID.flag(cmd, &snapshot, "from-snapshot", "ID of the snapshot to create it from")
 	volumeID.flag(cmd, &source, "from-volume", "ID of the volume to clone")
 	cmd.Flags().StringVar(&volumeType, "type", "", "volume type")
-	return withClient(cmd, func(ctx context.Context, s *session, _ []string) error {
+	return withClient(canWait(cmd), func(ctx context.Context, s *session, _ []string) error {
 		in := map[string]any{"name": name, "description": description}
 		set(in, "snapshot_id", snapshot)
 		set(in, "source_volid", source)
@@ -137,7 +137,7 @@ func (s *session) volumeActions(id string) string { return s.volumeAPI("volumes"
 
 func volumeDelete() *cobra.Command {
 	cmd := volumeID.many(&cobra.Command{Use: "delete VOLUME…", Short: "Delete volumes"})
-	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
 		return s.each(ctx, args, http.MethodDelete, s.volumePath, nil)
 	})
 }
@@ -146,7 +146,7 @@ func volumeExtend() *cobra.Command {
 	var size int64
 	cmd := volumeID.one(&cobra.Command{Use: "extend VOLUME --size GIB", Short: "Make a volume larger"})
 	cmd.Flags().Int64Var(&size, "size", 0, "size to reach, in GiB")
-	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
 		if !cmd.Flags().Changed("size") {
 			return missing("size", "want the size to reach, in GiB")
 		}
@@ -158,7 +158,7 @@ func volumeRevert() *cobra.Command {
 	var snapshot string
 	cmd := volumeID.one(&cobra.Command{Use: "revert VOLUME --snapshot ID", Short: "Set a volume back to its latest snapshot"})
 	snapshotID.flag(cmd, &snapshot, "snapshot", "ID of the volume's latest snapshot")
-	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
+	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
 		if snapshot == "" {
 			return missing("snapshot", "want the ID of the volume's latest snapshot")
 		}

@@ -1,9 +1,11 @@
 package kvtx_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
@@ -44,3 +46,38 @@ func TestScanDoesNotMissAKeyThatMoves(t *testing.T) {
 }
 
 var errCaughtUp = errors.New("caught up")
+
+// TestScansUnderWritesMissNoKey: keys that are there all the time are rewritten without end, each write taking the entry before it away.
+func TestScansUnderWritesMissNoKey(t *testing.T) {
+	t.Parallel()
+	srv := serve(t)
+	s := open(t, srv.ClientURL())
+	const keys = 6
+	commit(t, s, func(tx *kvtx.Tx) {
+		for i := range keys {
+			tx.Put(fmt.Sprintf("k.%d", i), nil, 0)
+		}
+	})
+	writing, stop := context.WithCancel(ctx(t))
+	defer stop()
+	nc := connect(t, srv.ClientURL()).Conn()
+	written := make(chan int)
+	go func() {
+		n := 0
+		for ; writing.Err() == nil; n++ {
+			_, _ = nc.Request(s.Subject(fmt.Sprintf("k.%d", n%keys)), nil, time.Second)
+		}
+		written <- n
+	}()
+	const scans = 200
+	for i := range scans {
+		found := 0
+		if err := s.Scan(ctx(t), "k.*", func(kvtx.Entry) error { found++; return nil }); err != nil || found != keys {
+			t.Errorf("scan %d: %d of %d keys, %v", i, found, keys, err)
+		}
+	}
+	stop()
+	if n := <-written; n < scans {
+		t.Errorf("%d writes during %d scans: the test is blind", n, scans)
+	}
+}

@@ -88,14 +88,13 @@ type watch struct {
 	filters []string
 	fn      func(Event) error
 
-	last       Revision // The last one that was reported.
-	target     Revision // The stream's last sequence before the first consumer was made.
-	drained    bool     // The consumer had nothing more to report when the last message was delivered.
-	caughtUp   bool
-	seen       Revision  // The sequence of the event that said so.
-	look       time.Time // When it is looked whether something is left to report, until it has caught up.
-	replicated bool
-	expiries   expiries
+	last     Revision // The last one that was reported.
+	target   Revision // The stream's last sequence before the first consumer was made.
+	drained  bool     // The consumer had nothing more to report when the last message was delivered.
+	caughtUp bool
+	seen     Revision  // The sequence of the event that said so.
+	look     time.Time // When it is looked whether something is left to report, until it has caught up.
+	expiries expiries
 }
 
 // follow reports from one consumer until it breaks.
@@ -114,7 +113,6 @@ func (w *watch) follow(ctx context.Context) error {
 		return err
 	}
 	w.target = max(w.target, Revision(info.State.LastSeq))
-	w.replicated = info.Config.Replicas > 1
 
 	cfg := jetstream.ConsumerConfig{
 		FilterSubjects: w.filters, AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -228,17 +226,16 @@ func (w *watch) report(ctx context.Context, msg jetstream.Msg, meta *jetstream.M
 }
 
 // reached reports that the watch has caught up, if it has. To have come to the sequence at which the stream ended at the beginning is not
-// enough: a key that was written since then left its place before that sequence for one behind it, and may not have been reported.
+// enough: a key that was written since then left its place before that sequence for one behind it, and may not have been reported. That
+// the consumer has nothing more is not enough either: a message that replaces another one is counted after the other one has gone
+// (nats-server 2.15), and a consumer's server may be behind the stream's leader. So the leader is asked.
 func (w *watch) reached(ctx context.Context) error {
 	if w.caughtUp || !w.drained {
 		return nil
 	}
-	if w.last < w.target && w.replicated {
-		// The consumer's server may be behind the stream's leader.
-		last, err := w.leaderLast(ctx)
-		if err != nil || last > w.last {
-			return err
-		}
+	last, err := w.leaderLast(ctx)
+	if err != nil || last > w.last {
+		return err
 	}
 	w.caughtUp, w.seen = true, max(w.last, w.target)
 	if err := w.fn(Event{CaughtUp: true, Sequence: w.seen}); err != nil {

@@ -70,6 +70,16 @@ func NewID() block.OperationID { return block.OperationID(uuid.NewString()) }
 // ID and request returns the same operation. The ID is a UUID, such as NewID makes: without one, a message that is sent
 // again would be another operation.
 func (c *Client) Submit(ctx context.Context, id block.OperationID, req messages.Request) (messages.Operation, error) {
+	return c.submit(ctx, id, req, messages.OnConflict{})
+}
+
+// Queue is Submit of a request that waits in line if other operations stand in its way, wait at most; zero: for as long as it takes. The
+// operation that it returns is queued then, and says what it waits for.
+func (c *Client) Queue(ctx context.Context, id block.OperationID, req messages.Request, wait time.Duration) (messages.Operation, error) {
+	return c.submit(ctx, id, req, messages.OnConflict{Queue: true, Wait: wait})
+}
+
+func (c *Client) submit(ctx context.Context, id block.OperationID, req messages.Request, on messages.OnConflict) (messages.Operation, error) {
 	if !block.IsUUID(string(id)) {
 		return messages.Operation{}, &messages.Error{Code: messages.CodeInvalid, Field: "operation",
 			Message: fmt.Sprintf("operation ID %.80q is not a UUID in lower case", id)}
@@ -79,7 +89,7 @@ func (c *Client) Submit(ctx context.Context, id block.OperationID, req messages.
 	}
 	data := messages.Encode(messages.Envelope{
 		V: messages.EnvelopeVersion, Operation: id, User: c.user, Sent: time.Now().UTC(),
-		RequestVersion: req.Version(), Request: messages.Encode(req),
+		OnConflict: on.String(), RequestVersion: req.Version(), Request: messages.Encode(req),
 	})
 	return c.ask(ctx, messages.SubmitSubject(c.project, req.Kind()), data, c.try)
 }

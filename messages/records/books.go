@@ -128,6 +128,8 @@ type Operation struct {
 	// Digest tells a repeated request from another one under the same ID.
 	Digest    []byte    `msgpack:"digest"`
 	Submitted time.Time `msgpack:"submitted"`
+	// Queue: it was to wait in line if it had to. If what it waited for has gone, nothing of it stays.
+	Queue bool `msgpack:"queue,omitempty"`
 	// Backend and Dispatch name the dispatch that is valid: the subject ends in <backend>.<id>.<dispatch>.
 	Backend  string `msgpack:"backend"`
 	Dispatch uint64 `msgpack:"dispatch"`

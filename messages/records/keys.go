@@ -95,6 +95,11 @@ func Classify(key string) (class Class, name string) {
 	return ClassOther, name
 }
 
+// DispatchPrefix is the dispatch subject of an operation after "op.<bucket>.", without the number.
+func DispatchPrefix(backend string, id block.OperationID) string {
+	return "req." + backend + "." + string(id)
+}
+
 // DispatchParts are the tokens of a dispatch subject after "op.<bucket>.".
 func DispatchParts(backend string, id block.OperationID, n uint64) []string {
 	return []string{"req", backend, string(id), strconv.FormatUint(n, 10)}

@@ -111,7 +111,8 @@ func (h *history) request() messages.Request {
 func (h *history) round(a *admit.Admitter) {
 	ctx, req := h.t.Context(), h.request()
 	op := block.OperationID(newID())
-	sub := admit.Submission{Caller: who, Operation: op, Request: req}
+	policy := []string{"refuse", "refuse", "queue", "queue;deadline=0.05"}[h.x.intn(4)]
+	sub := admit.Submission{Caller: who, Operation: op, OnConflict: policy, Request: req}
 	acc, err := a.Submit(ctx, sub)
 	if err == nil && h.x.intn(4) == 0 {
 		again, err := a.Submit(ctx, sub)
@@ -199,6 +200,9 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 		})
 	}
 	workers := []*worker{start(), start()}
+	wakes, stopWakes := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- w.Locks.ServeWakes(wakes) }()
 	var clients sync.WaitGroup
 	for range 2 {
 		node := w.Again(t, w.srv.JetStream(t), x.store())
@@ -227,6 +231,10 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 	}
 	w.requireBooks()
 	w.requireNothingLeft()
+	stopWakes()
+	if err := <-served; err != nil {
+		t.Errorf("ServeWakes = %v", err)
+	}
 	phases := map[kvlock.Phase]int{}
 	for _, id := range h.ops {
 		phases[w.record(id).Phase]++
@@ -250,7 +258,7 @@ func many(ch <-chan struct{}, n int) iter.Seq[int] {
 func (w *world) awaitSettled(id block.OperationID) {
 	for deadline := time.Now().Add(soon); ; <-time.After(5 * time.Millisecond) {
 		rec, err := w.Locks.Record(w.t.Context(), string(id))
-		if err != nil || !rec.Live() || rec.Phase == kvlock.Stuck || rec.Phase == kvlock.Void || time.Now().After(deadline) {
+		if err != nil || !rec.Live() || rec.Phase == kvlock.Stuck || rec.Phase == kvlock.Void || rec.Phase == kvlock.Queued || time.Now().After(deadline) {
 			return
 		}
 	}

@@ -38,9 +38,15 @@ func (i *Intake) run(ctx context.Context, r *running, d delivery) *outcome {
 		return i.unreadable(err)
 	}
 	i.begin(r, a)
-	i.log.InfoContext(ctx, "operation taken over", "operation", d.operation, "kind", string(a.op.Kind), "backend", d.backend,
-		"epoch", a.grant.Epoch(), "fence", a.grant.Fence().String())
+	what := []any{"operation", d.operation, "kind", string(a.op.Kind), "backend", d.backend, "epoch", a.grant.Epoch()}
+	if !a.grant.Intended() { // else it has no fence yet
+		what = append(what, "fence", a.grant.Fence().String())
+	}
+	i.log.InfoContext(ctx, "operation taken over", what...)
 	st, err := i.exec.Run(ctx, log, string(a.op.Kind), 0, a.input)
+	if errors.Is(err, saga.ErrFenced) && log.Grant().Intended() { // it was never this worker's
+		return later(i.cfg.Lease/4, Overtaken, err.Error())
+	}
 	return i.after(ctx, d, a, st, err)
 }
 

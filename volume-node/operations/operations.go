@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -78,11 +79,11 @@ func Input(op records.Operation, dispatch uint64) (any, error) {
 	}
 	switch req := req.(type) {
 	case *messages.CreateVolume:
-		return newVolumeCreate(op.Backend, req, dispatch), nil
+		return newVolumeCreate(op, req, dispatch), nil
 	case *messages.DeleteVolume:
 		return volumeDelete{Backend: op.Backend, Volume: req.Volume}, nil
 	case *messages.ExtendVolume:
-		return volumeExtend{Backend: op.Backend, Volume: req.Volume, ToGiB: req.SizeGiB, AllowAttached: req.AllowAttached}, nil
+		return volumeExtend{Backend: op.Backend, Volume: req.Volume, ToGiB: req.SizeGiB, ChargeGiB: req.ChargeGiB, AllowAttached: req.AllowAttached}, nil
 	case *messages.RevertVolume:
 		return volumeRevert{Backend: op.Backend, Volume: req.Volume, Snapshot: req.Snapshot}, nil
 	case *messages.AttachVolume:
@@ -90,7 +91,7 @@ func Input(op records.Operation, dispatch uint64) (any, error) {
 	case *messages.DetachVolume:
 		return volumeDetach{Backend: op.Backend, Volume: req.Volume, Attachment: req.Attachment}, nil
 	case *messages.CreateSnapshot:
-		return snapshotCreate{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume, SizeGiB: req.SizeGiB}, nil
+		return snapshotCreate{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume, SizeGiB: req.SizeGiB, Queued: op.Queue}, nil
 	case *messages.DeleteSnapshot:
 		return snapshotDelete{Backend: op.Backend, Snapshot: req.Snapshot, Volume: req.Volume}, nil
 	}
@@ -111,6 +112,18 @@ var (
 func refuse(code messages.Code, format string, args ...any) error {
 	return saga.Permanent(saga.Coded(string(code), fmt.Errorf(format, args...)))
 }
+
+// worldChanged says that an operation was undone because what it was to work on is not as it was when it was accepted. One that was to
+// wait in line leaves nothing then: nobody was told that it had begun.
+func worldChanged(cause error) bool {
+	c, ok := errors.AsType[*saga.Cause](cause)
+	if !ok {
+		return false
+	}
+	return slices.Contains(changed, messages.Code(c.Code))
+}
+
+var changed = []messages.Code{messages.CodeNotFound, messages.CodeInvalidVolume, messages.CodeInvalidSnapshot, messages.CodeInvalid}
 
 // words is why a run was undone, for the record's field Fault.
 func words(cause error) string {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/withdraw"
 	"github.com/scoria-storage/scoria/saga"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
@@ -16,6 +17,8 @@ type snapshotCreate struct {
 	Snapshot block.SnapshotID `msgpack:"snapshot"`
 	Volume   block.VolumeID   `msgpack:"volume"`
 	SizeGiB  block.GiB        `msgpack:"size_gib"`
+	// Queued: it was to wait in line if it had to.
+	Queued bool `msgpack:"queued,omitempty"`
 }
 
 func (e *Env) snapshotCreate() saga.Definition[snapshotCreate] {
@@ -66,6 +69,12 @@ func (e *Env) snapshotCreated(run saga.Run, s snapshotCreate) error {
 
 // snapshotNotCreated leaves the snapshot as an error that its owner can read and delete; it stays charged until then.
 func (e *Env) snapshotNotCreated(run saga.Run, s snapshotCreate, cause error) error {
+	if s.Queued && worldChanged(cause) {
+		stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+			return withdraw.Snapshot(snap, tx, e.NodeName, s.Snapshot)
+		})
+		return nil
+	}
 	return e.snapshotIs(run, s, block.SnapshotError, words(cause))
 }
 

@@ -7,6 +7,8 @@ import (
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/messages/withdraw"
 	"github.com/scoria-storage/scoria/saga"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
@@ -21,13 +23,15 @@ type volumeCreate struct {
 	SnapshotVolume block.VolumeID   `msgpack:"snapshot_volume,omitempty"`
 	FromVolume     block.VolumeID   `msgpack:"from_volume,omitempty"`
 	SourceGiB      block.GiB        `msgpack:"source_gib,omitempty"`
+	// Queued: it was to wait in line if it had to.
+	Queued bool `msgpack:"queued,omitempty"`
 	// Dispatch is the dispatch number that the run began with: it bounds how many backends are tried.
 	Dispatch uint64 `msgpack:"dispatch"`
 }
 
-func newVolumeCreate(backend string, r *messages.CreateVolume, dispatch uint64) volumeCreate {
+func newVolumeCreate(op records.Operation, r *messages.CreateVolume, dispatch uint64) volumeCreate {
 	return volumeCreate{
-		Backend: backend, Volume: r.Volume, SizeGiB: r.SizeGiB, FromSnapshot: r.FromSnapshot, SnapshotVolume: r.SnapshotVolume,
+		Backend: op.Backend, Queued: op.Queue, Volume: r.Volume, SizeGiB: r.SizeGiB, FromSnapshot: r.FromSnapshot, SnapshotVolume: r.SnapshotVolume,
 		FromVolume: r.FromVolume, SourceGiB: r.SourceGiB, Dispatch: dispatch,
 	}
 }
@@ -169,6 +173,9 @@ func (e *Env) volumeNotCreated(run saga.Run, s volumeCreate, cause error) error 
 		}
 		if err := giveBack(snap, tx, v.data.Backend, v.data.ReservedGiB); err != nil {
 			return err
+		}
+		if s.Queued && worldChanged(cause) {
+			return withdraw.Volume(snap, tx, e.NodeName, s.Volume)
 		}
 		v.data.Status, v.data.Fault, v.data.ReservedGiB, v.data.UpdatedAt = block.VolumeError, words(cause), 0, now()
 		v.put(tx)

@@ -49,7 +49,7 @@ func (e *Env) checkVolumeDetach(ctx context.Context, _ saga.Run, s *volumeDetach
 // unexportAttachment returns when no byte of the host reaches the volume any more.
 func (e *Env) unexportAttachment(ctx context.Context, run saga.Run, s *volumeDetach) error {
 	if s.Node != "" && s.Node != e.NodeName {
-		return fmt.Errorf("the export is on node %s, this is node %s", s.Node, e.NodeName)
+		return saga.Permanent(fmt.Errorf("the export is on node %s, this is node %s", s.Node, e.NodeName))
 	}
 	if e.Exporter == nil {
 		if s.Node != "" {

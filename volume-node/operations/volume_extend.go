@@ -18,6 +18,8 @@ type volumeExtend struct {
 	Volume        block.VolumeID `msgpack:"volume"`
 	ToGiB         block.GiB      `msgpack:"to_gib"`
 	AllowAttached bool           `msgpack:"allow_attached,omitempty"`
+	// ChargeGiB is what the project was charged for this extend; the volume may be charged for others that wait, too.
+	ChargeGiB block.GiB `msgpack:"charge_gib,omitempty"`
 }
 
 func (e *Env) volumeExtend() saga.Definition[volumeExtend] {
@@ -104,7 +106,11 @@ func (e *Env) volumeExtended(run saga.Run, s volumeExtend) error {
 		if err != nil {
 			return err
 		}
+		more := s.ChargeGiB - (s.ToGiB - v.data.SizeGiB) // another extend came first
 		v.data.SizeGiB, v.data.UpdatedAt = s.ToGiB, now()
+		if err := e.uncharge(snap, tx, &v.data, more); err != nil {
+			return err
+		}
 		v.put(tx)
 		return nil
 	})
@@ -127,15 +133,21 @@ func (e *Env) volumeNotExtended(run saga.Run, s volumeExtend, _ error) error {
 			}
 			v.data.ReservedGiB = v.data.SizeGiB
 		}
-		if more := v.data.ChargedGiB - v.data.SizeGiB; more > 0 {
-			if err := e.credit(snap, tx, v.data.Project, records.Usage{GiB: more}); err != nil {
-				return err
-			}
-			v.data.ChargedGiB = v.data.SizeGiB
+		if err := e.uncharge(snap, tx, &v.data, s.ChargeGiB); err != nil {
+			return err
 		}
 		v.data.UpdatedAt = now()
 		v.put(tx)
 		return nil
 	})
 	return nil
+}
+
+// uncharge gives back what the volume is charged beyond its size, more at most.
+func (e *Env) uncharge(snap kvtx.Snapshot, tx *kvtx.Tx, v *block.Volume, more block.GiB) error {
+	if more = min(more, v.ChargedGiB-v.SizeGiB); more <= 0 {
+		return nil
+	}
+	v.ChargedGiB -= more
+	return e.credit(snap, tx, v.Project, records.Usage{GiB: more})
 }

@@ -20,6 +20,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,72 +39,116 @@ func Join(dir, worker string) (*Member, error) {
 		return nil, fmt.Errorf("worker %s: %w", worker, err)
 	}
 	m := &Member{dir: dir, worker: worker}
-	for {
-		file, err := os.OpenFile(m.path(worker), os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("worker %s: %w", worker, err)
-		}
-		// It waits for those who look at the file or remove it at this moment, no longer.
-		err = lock(file, unix.LOCK_EX)
-		if err == nil && stands(file) {
-			m.file = file
-			return m, nil
-		}
-		if err := errors.Join(err, file.Close()); err != nil {
-			return nil, fmt.Errorf("worker %s: lock of its file: %w", worker, err)
-		}
+	// The file is locked before it has its name: nobody sees one that is not.
+	file, err := os.OpenFile(m.path(joining+worker), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("worker %s: %w", worker, err)
 	}
+	err = lock(file, unix.LOCK_EX)
+	for err == nil {
+		if err = os.Link(file.Name(), m.path(worker)); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+		err = m.replace() // a worker of this name was here before
+	}
+	if err == nil {
+		err = os.Remove(file.Name())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("worker %s: its file: %w", worker, errors.Join(err, file.Close()))
+	}
+	m.file = file
+	return m, nil
 }
+
+// replace removes a file of the worker's name. It waits until nobody holds it.
+func (m *Member) replace() (err error) {
+	file, err := os.Open(m.path(m.worker))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := lock(file, unix.LOCK_EX); err != nil || !stands(file) {
+		return err
+	}
+	return os.Remove(file.Name())
+}
+
+// joining begins the name of a file that is not locked yet.
+const joining = ".joining-"
 
 // Ended returns the other workers whose processes have ended and that nobody has forgotten.
 func (m *Member) Ended() ([]string, error) {
+	ended, err := m.in(free)
+	return slices.DeleteFunc(ended, func(worker string) bool { return worker == m.worker }), err
+}
+
+// Running returns the workers whose processes have not ended, this one included, in the order of their names.
+func (m *Member) Running() ([]string, error) { return m.in(held) }
+
+// state is how a worker's file is found.
+type state uint8
+
+const (
+	gone state = iota // there is none any more
+	held              // its worker has not ended
+	free              // its worker has ended
+)
+
+// in returns the workers whose files are found so, in the order of their names.
+func (m *Member) in(want state) ([]string, error) {
 	entries, err := os.ReadDir(m.dir)
 	if err != nil {
 		return nil, fmt.Errorf("workers of the node: %w", err)
 	}
-	var ended []string
+	var all []string
 	for _, e := range entries {
-		if e.Name() == m.worker {
+		if strings.HasPrefix(e.Name(), joining) {
 			continue
 		}
-		free, err := m.ifFree(e.Name(), unix.LOCK_SH, func() error { return nil })
+		found, err := m.look(e.Name(), unix.LOCK_SH, func() error { return nil })
 		if err != nil {
 			return nil, err
 		}
-		if free {
-			ended = append(ended, e.Name())
+		if found == want {
+			all = append(all, e.Name())
 		}
 	}
-	return ended, nil
+	return all, nil
 }
 
 // Forget removes what is known of a worker that has ended. One that is forgotten already is no error.
 func (m *Member) Forget(worker string) error {
-	_, err := m.ifFree(worker, unix.LOCK_EX, func() error { return os.Remove(m.path(worker)) })
+	_, err := m.look(worker, unix.LOCK_EX, func() error { return os.Remove(m.path(worker)) })
 	return err
 }
 
-// ifFree calls do while it holds the lock of a worker's file, and says whether it got it.
-func (m *Member) ifFree(worker string, how int, do func() error) (free bool, err error) {
+// look says how a worker's file is found, and calls do while it holds the lock of one that is free.
+func (m *Member) look(worker string, how int, do func() error) (found state, err error) {
 	file, err := os.Open(m.path(worker))
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return gone, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("worker %s: %w", worker, err)
+		return gone, fmt.Errorf("worker %s: %w", worker, err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	err = lock(file, how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) || err == nil && !stands(file) {
-		return false, nil
-	}
-	if err == nil {
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return held, nil
+	case err == nil && !stands(file):
+		return gone, nil
+	case err == nil:
 		err = do()
 	}
 	if err != nil {
-		return false, fmt.Errorf("worker %s: %w", worker, err)
+		return gone, fmt.Errorf("worker %s: %w", worker, err)
 	}
-	return true, nil
+	return free, nil
 }
 
 // Close ends the membership; the worker counts as ended.

@@ -24,6 +24,7 @@ import (
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/messages/withdraw"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
 
@@ -47,7 +48,7 @@ func New(t testing.TB, js jetstream.JetStream, opts ...kvtx.Option) *World {
 		t.Fatalf("bucket %s: %v", bucket, err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	return &World{Store: store, Locks: kvlock.New(store)}
+	return &World{Store: store, Locks: kvlock.New(store, kvlock.WithLeft(withdraw.Into(NodeName)))}
 }
 
 // Again is another process's way to the same world, with a committer of its own.
@@ -58,7 +59,7 @@ func (w *World) Again(t testing.TB, js jetstream.JetStream, opts ...kvtx.Option)
 		t.Fatalf("bucket %s: %v", w.Store.Bucket(), err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	return &World{Store: store, Locks: kvlock.New(store)}
+	return &World{Store: store, Locks: kvlock.New(store, kvlock.WithLeft(withdraw.Into(NodeName)))}
 }
 
 // Register writes the records of a backend and its pool, of size GiB, and of the node that serves it.
