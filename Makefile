@@ -6,7 +6,7 @@ TOOLS       := bin/tools
 GOLANGCI    := $(TOOLS)/golangci-lint
 GOLANGCI_V  := v2.15.0
 GOVULN      := $(TOOLS)/govulncheck
-GOVULN_V    := latest
+GOVULN_V    := v1.9.0
 RELEASE     ?= 0.1.0
 LDFLAGS     := -s -w -X github.com/scoria-storage/scoria/internal/cli.Release=$(RELEASE)
 DEBIAN      := qemu-utils libnbd-bin fuse3 xfsprogs e2fsprogs python3-openstackclient python3-cinderclient
