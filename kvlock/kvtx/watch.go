@@ -33,7 +33,7 @@ type Event struct {
 // than it is reported, may be reported with its last state only. fn is called from one goroutine; it is not called again for an entry
 // that it has seen. If the stream was made again, Watch ends with [ErrStreamReplaced].
 func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) error) error {
-	w := &watch{store: s, fn: fn}
+	w := &watch{store: s, fn: fn, reported: map[string]struct{}{}}
 	for _, f := range filters {
 		if !validPattern(f) {
 			return fmt.Errorf("%w: filter %q", ErrInvalid, f)
@@ -88,9 +88,13 @@ type watch struct {
 	filters []string
 	fn      func(Event) error
 
-	last     Revision // The last one that was reported.
-	target   Revision // The stream's last sequence before the first consumer was made.
-	drained  bool     // The consumer had nothing more to report when the last message was delivered.
+	last     Revision            // The last one that was reported.
+	target   Revision            // The stream's last sequence before the first consumer was made.
+	drained  bool                // The consumer had nothing more to report when the last message was delivered.
+	reported map[string]struct{} // Keys, until it has caught up.
+	missing  map[string]struct{} // Keys that the leader had and that were not reported yet; nil: it was not asked.
+	behind   int                 // How often the leader had more when the consumer had not.
+	asked    time.Time           // When the leader was asked for its keys.
 	caughtUp bool
 	seen     Revision  // The sequence of the event that said so.
 	look     time.Time // When it is looked whether something is left to report, until it has caught up.
@@ -217,6 +221,10 @@ func (w *watch) report(ctx context.Context, msg jetstream.Msg, meta *jetstream.M
 	key := strings.TrimPrefix(msg.Subject(), w.store.prefix)
 	e := newEntry(key, msg.Data(), msg.Headers(), meta.Sequence.Stream, meta.Timestamp)
 	w.last = e.Revision
+	if !w.caughtUp {
+		w.reported[key] = struct{}{}
+		delete(w.missing, key)
+	}
 	w.drained = meta.NumPending == 0
 	w.expiries.see(&e)
 	if err := w.fn(Event{Entry: e, Sequence: max(e.Revision, w.seen), Pending: meta.NumPending}); err != nil {
@@ -228,18 +236,57 @@ func (w *watch) report(ctx context.Context, msg jetstream.Msg, meta *jetstream.M
 // reached reports that the watch has caught up, if it has. To have come to the sequence at which the stream ended at the beginning is not
 // enough: a key that was written since then left its place before that sequence for one behind it, and may not have been reported. That
 // the consumer has nothing more is not enough either: a message that replaces another one is counted after the other one has gone
-// (nats-server 2.15), and a consumer's server may be behind the stream's leader. So the leader is asked.
+// (nats-server 2.15), and a consumer's server may be behind the stream's leader. So the leader is asked for its last message. While others
+// write without a pause it always has one more: then it is asked for its keys, and each of them must have been reported.
 func (w *watch) reached(ctx context.Context) error {
-	if w.caughtUp || !w.drained {
+	switch {
+	case w.caughtUp:
+		return nil
+	case w.missing != nil && len(w.missing) == 0:
+		return w.catchUp(w.last)
+	case !w.drained:
 		return nil
 	}
 	last, err := w.leaderLast(ctx)
-	if err != nil || last > w.last {
+	if err != nil {
 		return err
 	}
-	w.caughtUp, w.seen = true, max(w.last, w.target)
+	if last <= w.last {
+		return w.catchUp(max(w.last, w.target))
+	}
+	if w.behind++; w.behind > maxBehind && time.Since(w.asked) > askAgain {
+		return w.ask(ctx)
+	}
+	return nil
+}
+
+// catchUp tells that everything up to a sequence has been reported.
+func (w *watch) catchUp(to Revision) error {
+	w.caughtUp, w.seen, w.reported, w.missing = true, to, nil, nil
 	if err := w.fn(Event{CaughtUp: true, Sequence: w.seen}); err != nil {
 		return stopError{err}
+	}
+	return nil
+}
+
+// ask finds the keys that the leader has now and that were not reported.
+func (w *watch) ask(ctx context.Context) error {
+	missing := map[string]struct{}{}
+	for _, f := range w.filters {
+		info, err := w.store.stream.Info(ctx, jetstream.WithSubjectFilter(f))
+		if err != nil {
+			return err
+		}
+		for subject := range info.State.Subjects {
+			key := strings.TrimPrefix(subject, w.store.prefix)
+			if _, ok := w.reported[key]; !ok {
+				missing[key] = struct{}{}
+			}
+		}
+	}
+	w.missing, w.asked = missing, time.Now()
+	if len(missing) == 0 {
+		return w.catchUp(w.last)
 	}
 	return nil
 }
@@ -296,6 +343,9 @@ const (
 	expiryAgain = 2 * time.Second
 
 	catchUpAgain = 100 * time.Millisecond
+
+	maxBehind = 8           // So often the leader may have more before it is asked for its keys,
+	askAgain  = time.Second // again after a while: one may have expired.
 )
 
 // expiries are the keys with a time to live, by the time when they go.
