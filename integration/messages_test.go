@@ -132,7 +132,6 @@ func TestForeignMessagesAreRefusedInWords(t *testing.T) {
 		"unknown kind":     {"scoria.v1.submit.demo.volume.explode", good(func(*messages.Envelope) {}), messages.CodeUnsupported},
 		"no kind":          {"scoria.v1.submit.demo", good(func(*messages.Envelope) {}), messages.CodeInvalid},
 		"operation ID":     {create, good(func(e *messages.Envelope) { e.Operation = "x.>" }), messages.CodeInvalid},
-		"unknown policy":   {create, good(func(e *messages.Envelope) { e.OnConflict = "wait" }), messages.CodeInvalid},
 		"unknown policy":   {create, good(func(e *messages.Envelope) { e.OnConflict = "fight" }), messages.CodeInvalid},
 		"too old":          {create, good(func(e *messages.Envelope) { e.Sent = time.Now().Add(-13 * time.Hour) }), messages.CodeInvalid},
 		"from the future":  {create, good(func(e *messages.Envelope) { e.Sent = time.Now().Add(time.Hour) }), messages.CodeInvalid},
