@@ -26,6 +26,8 @@ var (
 	ErrEnded = errors.New("operation has ended")
 	// ErrQueued: the operation still waits in line and holds nothing.
 	ErrQueued = errors.New("operation waits in line")
+	// ErrDeadline: the deadline of a wait has passed; the operation left its lines, or never stood in them.
+	ErrDeadline = errors.New("the deadline of the wait has passed")
 	// ErrStuck: the operation waits for a person; its locks are held on purpose.
 	ErrStuck = errors.New("operation is stuck")
 	// ErrVoid: the operation was broken.

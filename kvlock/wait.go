@@ -203,9 +203,6 @@ func (l *Locker) begun(ctx context.Context, rec Record) (Grant, error) {
 // DeadlinePassed is the reason of a leave at the deadline.
 const DeadlinePassed = "the deadline of its wait has passed"
 
-// ErrDeadline: the deadline of a wait has passed; the operation left its lines.
-var ErrDeadline = errors.New("the deadline of the wait has passed")
-
 // leaveLimit bounds the commit that takes a waiter out of its lines when its caller has given up.
 const leaveLimit = 10 * time.Second
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -233,7 +234,7 @@ func TestTheWaiterBeyondTheLimitIsRefusedInWords(t *testing.T) {
 	wg.Wait()
 	_, err := l.Queue(t.Context(), "one-more", nil, kvlock.Wait{}, kvlock.Exclusive("a"))
 	wantErr(t, "Queue of one more", err, kvlock.ErrTooLarge)
-	if want := "257 operations would wait for key a, at most 256 are allowed"; err == nil || !contains(err.Error(), want) {
+	if want := "257 operations would wait for key a, at most 256 are allowed"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %q, want %q", err, want)
 	}
 	order := []string{}
@@ -249,15 +250,6 @@ func TestTheWaiterBeyondTheLimitIsRefusedInWords(t *testing.T) {
 	if len(order) != kvlock.MaxWaiters+1 {
 		t.Errorf("%d operations had the key", len(order))
 	}
-}
-
-func contains(s, part string) bool {
-	for i := range len(s) - len(part) + 1 {
-		if s[i:i+len(part)] == part {
-			return true
-		}
-	}
-	return false
 }
 
 // TestMoreReadersThanOneCommitGrantsAreOwedAWake: a writer ends, and 200 readers wait behind it.
