@@ -173,9 +173,14 @@ func (n *Node) source(ctx context.Context, id block.VolumeID) (driver.Source, er
 		return driver.Source{}, err
 	}
 	for _, b := range n.served {
-		if b.spec.Name == v.Backend {
-			return b.Source(ctx, driver.VolumeID(id))
+		if b.spec.Name != v.Backend {
+			continue
 		}
+		src, err := b.Source(ctx, driver.Volume{ID: driver.VolumeID(id), Bytes: v.SizeGiB.Bytes()})
+		if errors.Is(err, driver.ErrSize) && v.ReservedGiB > v.SizeGiB { // an extend is under way or was given up, and may have done it
+			src, err = b.Source(ctx, driver.Volume{ID: driver.VolumeID(id), Bytes: v.ReservedGiB.Bytes()})
+		}
+		return src, err
 	}
 	return driver.Source{}, fmt.Errorf("this process does not serve backend %s", v.Backend)
 }

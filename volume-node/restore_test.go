@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -183,4 +184,30 @@ func TestExportsAreNotRestoredAgainstAnOperation(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.eventually("the export that the stuck operation has not, alone", func() bool { return e.has(earlier) })
+}
+
+// An extend that got stuck, or was given up, after the file has grown leaves the volume larger than its record says. A file that
+// was cut is another matter: zeros must not stand for what was lost.
+func TestAnExportIsRestoredWithTheSizeThatItsVolumeMayHave(t *testing.T) {
+	t.Parallel()
+	s, e, c := attachedTwice(t)
+	path := filepath.Join(s.dir, "local", "volumes", string(vol1))
+	if err := os.Truncate(path, 100<<20); err != nil {
+		t.Fatal(err)
+	}
+	stop := s.start(c, s.with(e))
+	s.eventually("a look at the exports, and another one", func() bool { return e.lists.Load() >= 2 })
+	if !e.has() {
+		t.Error("an export was restored of a file that was cut")
+	}
+	stop()
+	if err := os.Truncate(path, 2<<30); err != nil {
+		t.Fatal(err)
+	}
+	operationstest.Put(t, s.World, records.VolumeKey(vol1), func(v *block.Volume) { v.ReservedGiB = 2 })
+	s.start(c, s.with(e))
+	s.eventually("both exports restored with what the extend has made", func() bool {
+		all, err := e.Client.List(t.Context())
+		return err == nil && len(all) == 2 && all[0].Connection.Bytes == 2<<30 && all[1].Connection.Bytes == 2<<30
+	})
 }

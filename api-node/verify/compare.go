@@ -224,6 +224,8 @@ func (w *world) objectDiffers(backend string, o messages.Object) string {
 			return ""
 		case !ok || s.Backend != backend:
 			return "orphan: there is no such snapshot in the records"
+		case s.Status == block.SnapshotAvailable && o.Bytes != s.SizeGiB.Bytes():
+			return fmt.Sprintf("it has %d bytes, the record says %d GiB", o.Bytes, s.SizeGiB)
 		}
 	case messages.ObjectTemporary:
 		operation, _, _ := strings.Cut(o.ID, ".") // <operation>.<what it makes>

@@ -123,6 +123,12 @@ func TestEachPlantedDifferenceIsFound(t *testing.T) {
 				return o
 			})
 		}, "backend", "it has 1 bytes"},
+		"wrong size of a snapshot": {func(w *world) {
+			w.both(func(o []messages.Object) []messages.Object {
+				o[1].Bytes = 1
+				return o
+			})
+		}, "backend", "it has 1 bytes"},
 		"another identity": {func(w *world) { w.listings[1].Identity = "other" }, "backend",
 			`process p2 of node n serves it from a storage with identity "other", the record says "id"`},
 		"one storage, two backends": {func(w *world) {

@@ -22,6 +22,8 @@
 //     lower fence lands on that thing, whatever becomes of its process.
 //   - Fences are compared for the thing that is written. Reading a source neither checks nor raises its fence, and
 //     takes no lock: that a source is not changed meanwhile is what the operation's claims are for.
+//   - What is copied, extended or exported has the size that the caller says it has. If not, something other than Scoria
+//     changed it, and the call is refused with ErrSize: zeros must never stand for data that was lost.
 //   - A new volume never shows old data: what was not written, and what lies beyond the source's end, reads as zeros.
 //   - A clone is independent of its source, and the deletion of a snapshot never hurts what was made from it.
 //   - A call that returned success is durable: it survives the loss of power.
@@ -132,23 +134,24 @@ type Driver interface {
 	// CreateVolume makes an empty volume that reads as zeros. ErrExists if it is there with another size.
 	CreateVolume(ctx context.Context, call Call, dst Volume) error
 	// CloneVolume makes dst with the content of src, zeros beyond it. ErrShrink if dst is smaller, ErrNotFound if
-	// src is missing (and dst too), ErrBusyOpen, ErrExists.
-	CloneVolume(ctx context.Context, call Call, dst Volume, src VolumeID) error
-	// CreateFromSnapshot makes dst with the content of src, zeros beyond it. Errors as CloneVolume; ErrSize if the
-	// snapshot is not src.Bytes large.
+	// src is missing (and dst too), ErrSize, ErrBusyOpen, ErrExists.
+	CloneVolume(ctx context.Context, call Call, dst, src Volume) error
+	// CreateFromSnapshot makes dst with the content of src, zeros beyond it. Errors as CloneVolume.
 	CreateFromSnapshot(ctx context.Context, call Call, dst Volume, src Snapshot) error
-	// ExtendVolume makes the volume to.Bytes large. ErrShrink if it is larger, ErrNotFound.
-	ExtendVolume(ctx context.Context, call Call, to Volume) error
+	// ExtendVolume makes v to bytes large. It is v.Bytes large, or to already if the call is repeated: else ErrSize.
+	// ErrShrink if to is less than v.Bytes, ErrNotFound.
+	ExtendVolume(ctx context.Context, call Call, v Volume, to int64) error
 	// DeleteVolume removes the volume, and what the same operation left of it.
 	DeleteVolume(ctx context.Context, call Call, id VolumeID) error
-	// CreateSnapshot makes a snapshot of dst.Volume. ErrSize if the volume is not dst.Bytes large, ErrNotFound,
-	// ErrBusyOpen, ErrExists.
+	// CreateSnapshot makes a snapshot of dst.Volume, which is dst.Bytes large. ErrSize, ErrNotFound, ErrBusyOpen,
+	// ErrExists.
 	CreateSnapshot(ctx context.Context, call Call, dst Snapshot) error
 	// DeleteSnapshot removes the snapshot, and what the same operation left of it.
 	DeleteSnapshot(ctx context.Context, call Call, snap Snapshot) error
 	// RevertVolume gives the volume the content of the snapshot and the size dst.Bytes, zeros beyond the snapshot.
-	// What was written since is lost. Nobody may have the volume open. ErrShrink if dst is smaller than the
-	// snapshot, ErrSize, ErrNotFound if either is missing.
+	// What was written since is lost, and a volume that has become smaller than it should be is whole again. Nobody may
+	// have the volume open. ErrShrink if dst is smaller than the snapshot or the volume, ErrSize of the snapshot,
+	// ErrNotFound if either is missing.
 	RevertVolume(ctx context.Context, call Call, dst Volume, src Snapshot) error
 
 	// RaiseFence raises the fence of a thing, which need not exist, to call.Fence: when it returns nil, no call
@@ -160,8 +163,8 @@ type Driver interface {
 	List(ctx context.Context, fn func(Object) error) error
 	// Look tells of one thing. ErrNotFound.
 	Look(ctx context.Context, ref Ref) (Object, error)
-	// Source says how an exporter opens the volume. ErrNotFound.
-	Source(ctx context.Context, id VolumeID) (Source, error)
+	// Source says how an exporter opens the volume. ErrNotFound, ErrSize.
+	Source(ctx context.Context, v Volume) (Source, error)
 
 	// Cleanup removes the temporaries of operations that ended says have ended, and what else is no longer of use.
 	Cleanup(ctx context.Context, ended func(operation string) bool) error

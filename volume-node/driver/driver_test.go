@@ -39,8 +39,8 @@ func TestInterceptorStandsRoundEveryCall(t *testing.T) {
 	v, s := driver.Volume{ID: "v", Bytes: 1}, driver.Snapshot{ID: "s", Volume: "v", Bytes: 1}
 	_, err := d.Capacity(ctx)
 	errs := []error{
-		err, d.CreateVolume(ctx, call, v), d.CloneVolume(ctx, call, v, "w"), d.CreateFromSnapshot(ctx, call, v, s),
-		d.ExtendVolume(ctx, call, v), d.DeleteVolume(ctx, call, "v"), d.CreateSnapshot(ctx, call, s),
+		err, d.CreateVolume(ctx, call, v), d.CloneVolume(ctx, call, v, driver.Volume{ID: "w", Bytes: 1}), d.CreateFromSnapshot(ctx, call, v, s),
+		d.ExtendVolume(ctx, call, v, 2), d.DeleteVolume(ctx, call, "v"), d.CreateSnapshot(ctx, call, s),
 		d.DeleteSnapshot(ctx, call, s), d.RevertVolume(ctx, call, v, s), d.RaiseFence(ctx, call, s.ID.Ref()),
 		d.Cleanup(ctx, func(string) bool { return false }),
 	}
@@ -48,7 +48,7 @@ func TestInterceptorStandsRoundEveryCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, lookErr := d.Look(ctx, v.ID.Ref())
-	_, sourceErr := d.Source(ctx, "v")
+	_, sourceErr := d.Source(ctx, v)
 	for what, err := range map[string]error{"Look": lookErr, "Source": sourceErr, "List": d.List(ctx, nil)} {
 		if !errors.Is(err, driver.ErrUnsupported) {
 			t.Errorf("%s through an interceptor = %v, want the driver's error", what, err)

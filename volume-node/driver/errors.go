@@ -14,8 +14,8 @@ var (
 	ErrNotFound = errors.New("not found on the backend")
 	// ErrShrink: the size asked for is below the present one or below the source's.
 	ErrShrink = errors.New("would shrink")
-	// ErrSize: a source does not have the size that the caller says it has.
-	ErrSize = errors.New("source has another size")
+	// ErrSize: a thing does not have the size that the caller says it has.
+	ErrSize = errors.New("something other than Scoria changed its size")
 	// ErrUnsupported: this backend cannot do that.
 	ErrUnsupported = errors.New("not supported by this backend")
 	// ErrBusyOpen: hosts have the source open and the backend can only copy it slowly.

@@ -50,7 +50,7 @@ func (d *intercepted) CreateVolume(ctx context.Context, call Call, dst Volume) e
 	})
 }
 
-func (d *intercepted) CloneVolume(ctx context.Context, call Call, dst Volume, src VolumeID) error {
+func (d *intercepted) CloneVolume(ctx context.Context, call Call, dst, src Volume) error {
 	return d.around(ctx, MethodCloneVolume, dst.ID.Ref(), func(ctx context.Context) error {
 		return d.Driver.CloneVolume(ctx, call, dst, src)
 	})
@@ -62,9 +62,9 @@ func (d *intercepted) CreateFromSnapshot(ctx context.Context, call Call, dst Vol
 	})
 }
 
-func (d *intercepted) ExtendVolume(ctx context.Context, call Call, to Volume) error {
-	return d.around(ctx, MethodExtendVolume, to.ID.Ref(), func(ctx context.Context) error {
-		return d.Driver.ExtendVolume(ctx, call, to)
+func (d *intercepted) ExtendVolume(ctx context.Context, call Call, v Volume, to int64) error {
+	return d.around(ctx, MethodExtendVolume, v.ID.Ref(), func(ctx context.Context) error {
+		return d.Driver.ExtendVolume(ctx, call, v, to)
 	})
 }
 
@@ -110,9 +110,9 @@ func (d *intercepted) Look(ctx context.Context, ref Ref) (o Object, err error) {
 	return o, err
 }
 
-func (d *intercepted) Source(ctx context.Context, id VolumeID) (s Source, err error) {
-	err = d.around(ctx, MethodSource, id.Ref(), func(ctx context.Context) error {
-		s, err = d.Driver.Source(ctx, id)
+func (d *intercepted) Source(ctx context.Context, v Volume) (s Source, err error) {
+	err = d.around(ctx, MethodSource, v.ID.Ref(), func(ctx context.Context) error {
+		s, err = d.Driver.Source(ctx, v)
 		return err
 	})
 	return s, err

@@ -45,7 +45,7 @@ func (d reflinking) CreateSnapshot(ctx context.Context, call driver.Call, dst dr
 	return held(ctx, call, func(c driver.Call) error { return d.Driver.CreateSnapshot(ctx, c, dst) })
 }
 
-func (d reflinking) CloneVolume(ctx context.Context, call driver.Call, dst driver.Volume, src driver.VolumeID) error {
+func (d reflinking) CloneVolume(ctx context.Context, call driver.Call, dst, src driver.Volume) error {
 	return held(ctx, call, func(c driver.Call) error { return d.Driver.CloneVolume(ctx, c, dst, src) })
 }
 

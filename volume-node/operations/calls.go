@@ -29,6 +29,12 @@ func driverFence(f saga.Fence) driver.Fence { return driver.Fence{Era: f.Era, Re
 
 func exportFence(f saga.Fence) export.Fence { return export.Fence{Era: f.Era, Rev: f.Rev} }
 
+// onBackend is a volume as its record says that it is on its backend. Its size changes only while its operation has the
+// volume alone.
+func onBackend(v *block.Volume) driver.Volume {
+	return driver.Volume{ID: driver.VolumeID(v.ID), Bytes: v.SizeGiB.Bytes()}
+}
+
 // call says on whose behalf a driver is called.
 func call(ctx context.Context, run saga.Run) driver.Call {
 	return driver.Call{

@@ -11,7 +11,6 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
-	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export"
 )
 
@@ -84,7 +83,11 @@ func (e *Env) exportVolume(ctx context.Context, run saga.Run, s *volumeAttach) e
 	if e.Exporter == nil {
 		return fmt.Errorf("node %s has no export server", e.NodeName)
 	}
-	src, err := d.Source(ctx, driver.VolumeID(s.Volume))
+	v, err := volume(e.look(ctx), s.Volume)
+	if err != nil {
+		return err
+	}
+	src, err := d.Source(ctx, onBackend(&v.data))
 	if err != nil {
 		return driverError(err)
 	}

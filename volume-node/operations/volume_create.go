@@ -133,7 +133,7 @@ func (e *Env) createVolume(ctx context.Context, run saga.Run, s *volumeCreate) e
 		if err := e.hold(ctx, run, d, s.Backend, &src.data, &c); err != nil {
 			return err
 		}
-		err = d.CloneVolume(ctx, c, s.dst(), driver.VolumeID(s.FromVolume))
+		err = d.CloneVolume(ctx, c, s.dst(), onBackend(&src.data))
 	default:
 		err = d.CreateVolume(ctx, c, s.dst())
 	}

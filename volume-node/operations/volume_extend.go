@@ -71,18 +71,22 @@ func (e *Env) reserveExtend(_ context.Context, run saga.Run, s *volumeExtend) er
 }
 
 func (e *Env) extendVolume(ctx context.Context, run saga.Run, s *volumeExtend) error {
-	to := driver.Volume{ID: driver.VolumeID(s.Volume), Bytes: s.ToGiB.Bytes()}
-	d, c, err := e.writer(ctx, run, s.Backend, to.ID.Ref())
+	v, err := volume(e.look(ctx), s.Volume) // its size is the old one until the operation ends
 	if err != nil {
 		return perhaps(run, err)
 	}
-	err = driverError(d.ExtendVolume(ctx, c, to))
+	from, to := onBackend(&v.data), s.ToGiB.Bytes()
+	d, c, err := e.writer(ctx, run, s.Backend, from.ID.Ref())
+	if err != nil {
+		return perhaps(run, err)
+	}
+	err = driverError(d.ExtendVolume(ctx, c, from, to))
 	if err == nil || !run.Again || saga.IsUnknown(err) {
 		return err
 	}
 	// No earlier try lives: the size says whether one took effect.
-	o, looking := d.Look(ctx, to.ID.Ref())
-	if looking == nil && o.Bytes < to.Bytes || errors.Is(looking, driver.ErrNotFound) || errors.Is(looking, driver.ErrUnsupported) {
+	o, looking := d.Look(ctx, from.ID.Ref())
+	if looking == nil && o.Bytes < to || errors.Is(looking, driver.ErrNotFound) || errors.Is(looking, driver.ErrUnsupported) {
 		return err
 	}
 	return perhaps(run, err)

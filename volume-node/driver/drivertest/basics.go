@@ -13,17 +13,22 @@ import (
 func testSizes(t *testing.T, cfg Config) {
 	b := openFresh(t, cfg, Env{})
 	ctx := t.Context()
+	w := driver.Volume{ID: "w", Bytes: 4096}
 	for _, n := range []int64{0, -1, -1 << 40} {
 		v, s := driver.Volume{ID: "v", Bytes: n}, driver.Snapshot{ID: "s", Volume: "v", Bytes: n}
 		b.expect(fmt.Sprintf("CreateVolume(%d bytes)", n), b.d.CreateVolume(ctx, b.call("op"), v), driver.ErrInvalid)
-		b.expect(fmt.Sprintf("CloneVolume(%d bytes)", n), b.d.CloneVolume(ctx, b.call("op"), v, "w"), driver.ErrInvalid)
-		b.expect(fmt.Sprintf("ExtendVolume(%d bytes)", n), b.d.ExtendVolume(ctx, b.call("op"), v), driver.ErrInvalid)
+		b.expect(fmt.Sprintf("CloneVolume(%d bytes)", n), b.d.CloneVolume(ctx, b.call("op"), v, w), driver.ErrInvalid)
+		b.expect(fmt.Sprintf("CloneVolume(source of %d bytes)", n), b.d.CloneVolume(ctx, b.call("op"), w, v), driver.ErrInvalid)
+		b.expect(fmt.Sprintf("ExtendVolume(%d bytes)", n), b.d.ExtendVolume(ctx, b.call("op"), w, n), driver.ErrInvalid)
+		b.expect(fmt.Sprintf("ExtendVolume(from %d bytes)", n), b.d.ExtendVolume(ctx, b.call("op"), v, 4096), driver.ErrInvalid)
 		b.expect(fmt.Sprintf("CreateSnapshot(%d bytes)", n), b.d.CreateSnapshot(ctx, b.call("op"), s), driver.ErrInvalid)
 	}
 	smaller := driver.Volume{ID: "w", Bytes: 4095}
 	snap := driver.Snapshot{ID: "s", Volume: "v", Bytes: 4096}
 	b.must(Step{Method: driver.MethodCreateVolume, Volume: driver.Volume{ID: "v", Bytes: 4096}})
 	b.must(Step{Method: driver.MethodCreateSnapshot, Snapshot: snap})
+	b.expect("CloneVolume(smaller)", b.d.CloneVolume(ctx, b.call("op"), smaller, driver.Volume{ID: "v", Bytes: 4096}), driver.ErrShrink)
+	b.expect("ExtendVolume(smaller)", b.d.ExtendVolume(ctx, b.call("op"), driver.Volume{ID: "v", Bytes: 4096}, 4095), driver.ErrShrink)
 	b.expect("CreateFromSnapshot(smaller)", b.d.CreateFromSnapshot(ctx, b.call("op"), smaller, snap), driver.ErrShrink)
 	b.expect("RevertVolume(smaller)", b.d.RevertVolume(ctx, b.call("op"), driver.Volume{ID: "v", Bytes: 4095}, snap), driver.ErrShrink)
 }
@@ -44,11 +49,11 @@ func testNames(t *testing.T, cfg Config) {
 		fine, fineSnap := driver.Volume{ID: "v", Bytes: 4096}, driver.Snapshot{ID: "s", Volume: "v", Bytes: 4096}
 		for what, err := range map[string]error{
 			"CreateVolume":              b.d.CreateVolume(ctx, b.call("op"), v),
-			"CloneVolume":               b.d.CloneVolume(ctx, b.call("op"), v, "v"),
-			"CloneVolume source":        b.d.CloneVolume(ctx, b.call("op"), fine, v.ID),
+			"CloneVolume":               b.d.CloneVolume(ctx, b.call("op"), v, fine),
+			"CloneVolume source":        b.d.CloneVolume(ctx, b.call("op"), fine, v),
 			"CreateFromSnapshot":        b.d.CreateFromSnapshot(ctx, b.call("op"), v, fineSnap),
 			"CreateFromSnapshot source": b.d.CreateFromSnapshot(ctx, b.call("op"), fine, s),
-			"ExtendVolume":              b.d.ExtendVolume(ctx, b.call("op"), v),
+			"ExtendVolume":              b.d.ExtendVolume(ctx, b.call("op"), v, 8192),
 			"DeleteVolume":              b.d.DeleteVolume(ctx, b.call("op"), v.ID),
 			"CreateSnapshot":            b.d.CreateSnapshot(ctx, b.call("op"), s),
 			"CreateSnapshot source":     b.d.CreateSnapshot(ctx, b.call("op"), driver.Snapshot{ID: "s", Volume: v.ID, Bytes: 4096}),
@@ -63,7 +68,7 @@ func testNames(t *testing.T, cfg Config) {
 			}
 		}
 		if b.d.Info().Capabilities.KeepsData {
-			_, err := b.d.Source(ctx, v.ID)
+			_, err := b.d.Source(ctx, v)
 			b.expect(fmt.Sprintf("Source(%q)", name), err, driver.ErrInvalid)
 			_, err = b.d.Look(ctx, s.ID.Ref())
 			b.expect(fmt.Sprintf("Look(%q)", name), err, driver.ErrInvalid)
@@ -112,7 +117,7 @@ func testKeepsNothing(t *testing.T, cfg Config) {
 	b.expect("List", b.d.List(ctx, func(driver.Object) error { return nil }), driver.ErrUnsupported)
 	_, err := b.d.Look(ctx, newID.Ref())
 	b.expect("Look", err, driver.ErrUnsupported)
-	_, err = b.d.Source(ctx, newID)
+	_, err = b.d.Source(ctx, driver.Volume{ID: newID, Bytes: worldBytes})
 	b.expect("Source", err, driver.ErrUnsupported)
 	b.expect("Cleanup", b.d.Cleanup(ctx, func(string) bool { return true }), nil)
 }

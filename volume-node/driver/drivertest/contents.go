@@ -47,12 +47,12 @@ func testExtend(t *testing.T, cfg Config) {
 	b.createVolume("v", 4000) // within a block: what is beyond the end of it must not show
 	b.scatter("v", 1)
 	for _, n := range []int64{4000, 4097, 4097, worldBytes} {
-		b.expect(fmt.Sprintf("ExtendVolume(%d)", n), b.d.ExtendVolume(ctx, b.call("op"), driver.Volume{ID: "v", Bytes: n}), nil)
+		b.expect(fmt.Sprintf("ExtendVolume(%d)", n), b.d.ExtendVolume(ctx, b.call("op"), b.volume("v"), n), nil)
 		b.want[driver.VolumeID("v").Ref()] = grown(b.want[driver.VolumeID("v").Ref()], n)
 		b.verify(fmt.Sprintf("after extend to %d", n))
 	}
-	b.expect("ExtendVolume to less", b.d.ExtendVolume(ctx, b.call("op"), driver.Volume{ID: "v", Bytes: 4096}), driver.ErrShrink)
-	b.expect("ExtendVolume of a missing volume", b.d.ExtendVolume(ctx, b.call("op"), driver.Volume{ID: "w", Bytes: 4096}), driver.ErrNotFound)
+	b.expect("ExtendVolume to less", b.d.ExtendVolume(ctx, b.call("op"), b.volume("v"), 4096), driver.ErrShrink)
+	b.expect("ExtendVolume of a missing volume", b.d.ExtendVolume(ctx, b.call("op"), driver.Volume{ID: "w", Bytes: 4096}, 8192), driver.ErrNotFound)
 	b.verify("after refused extends")
 }
 
@@ -61,10 +61,10 @@ func testClone(t *testing.T, cfg Config) {
 	ctx := t.Context()
 	b.createVolume("src", worldBytes)
 	b.scatter("src", 1)
-	src := driver.VolumeID("src")
+	src := b.volume("src")
 	for id, n := range map[driver.VolumeID]int64{"same": worldBytes, "larger": worldBytes + 99_999} {
 		b.must(Step{Method: driver.MethodCloneVolume, Volume: driver.Volume{ID: id, Bytes: n}, Source: src})
-		b.want[id.Ref()] = grown(b.want[src.Ref()], n)
+		b.want[id.Ref()] = grown(b.want[src.ID.Ref()], n)
 	}
 	b.verify("after clones")
 	b.scatter("src", 2)
@@ -76,9 +76,9 @@ func testClone(t *testing.T, cfg Config) {
 	b.verify("after a repeated clone of a volume that was written since")
 	b.expect("CloneVolume with another size", b.d.CloneVolume(ctx, b.call("op"), driver.Volume{ID: "same", Bytes: worldBytes + 1}, src), driver.ErrExists)
 	b.expect("CloneVolume smaller", b.d.CloneVolume(ctx, b.call("op"), driver.Volume{ID: "less", Bytes: worldBytes - 1}, src), driver.ErrShrink)
-	b.expect("CloneVolume of a missing source", b.d.CloneVolume(ctx, b.call("op"), driver.Volume{ID: "none", Bytes: 4096}, "missing"), driver.ErrNotFound)
-	b.must(Step{Method: driver.MethodDeleteVolume, Volume: driver.Volume{ID: src}})
-	delete(b.want, src.Ref())
+	b.expect("CloneVolume of a missing source", b.d.CloneVolume(ctx, b.call("op"), driver.Volume{ID: "none", Bytes: 4096}, driver.Volume{ID: "missing", Bytes: 4096}), driver.ErrNotFound)
+	b.must(Step{Method: driver.MethodDeleteVolume, Volume: src})
+	delete(b.want, src.ID.Ref())
 	b.expect("CloneVolume again after the source is gone", b.d.CloneVolume(ctx, b.call("op"), same, src), nil)
 	b.verify("after the source was deleted")
 }
@@ -127,7 +127,7 @@ func testRevert(t *testing.T, cfg Config) {
 		b.verify("after revert")
 	}
 	const more = worldBytes + 5000
-	b.must(Step{Method: driver.MethodExtendVolume, Volume: driver.Volume{ID: "v", Bytes: more}})
+	b.must(Step{Method: driver.MethodExtendVolume, Volume: b.volume("v"), To: more})
 	b.want[ref] = grown(b.want[ref], more)
 	b.scatter("v", 3) // also beyond the end of the snapshot
 	b.expect("RevertVolume of a volume that has grown", b.d.RevertVolume(ctx, b.call("op"), driver.Volume{ID: "v", Bytes: more}, snap), nil)
@@ -153,9 +153,10 @@ func testOldData(t *testing.T, cfg Config) {
 		b.write(id, 0, full)
 		b.must(Step{Method: driver.MethodDeleteVolume, Volume: driver.Volume{ID: id}})
 		delete(b.want, id.Ref())
-		b.createVolume(driver.VolumeID(fmt.Sprintf("empty%d", round)), worldBytes/2)
-		b.must(Step{Method: driver.MethodExtendVolume, Volume: driver.Volume{ID: driver.VolumeID(fmt.Sprintf("empty%d", round)), Bytes: worldBytes}})
-		b.want[driver.VolumeID(fmt.Sprintf("empty%d", round)).Ref()] = make([]byte, worldBytes)
+		empty := driver.VolumeID(fmt.Sprintf("empty%d", round))
+		b.createVolume(empty, worldBytes/2)
+		b.must(Step{Method: driver.MethodExtendVolume, Volume: b.volume(empty), To: worldBytes})
+		b.want[empty.Ref()] = make([]byte, worldBytes)
 	}
 	b.verify("after volumes with data were deleted")
 }
@@ -172,7 +173,7 @@ func testList(t *testing.T, cfg Config) {
 	}
 	_, err = b.d.Look(ctx, driver.VolumeID(snapID).Ref())
 	b.expect("Look for a volume by a snapshot's ID", err, driver.ErrNotFound)
-	_, err = b.d.Source(ctx, "missing")
+	_, err = b.d.Source(ctx, driver.Volume{ID: "missing", Bytes: 4096})
 	b.expect("Source of a missing volume", err, driver.ErrNotFound)
 	stop := fmt.Errorf("enough")
 	seen := 0

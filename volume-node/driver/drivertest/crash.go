@@ -166,7 +166,7 @@ func testTwoProcesses(t *testing.T, cfg Config) {
 			all = append(all, Step{Method: driver.MethodCreateFromSnapshot, Operation: "op-" + who, Fence: fence, Volume: own, Snapshot: snap})
 			both := driver.Volume{ID: driver.VolumeID(fmt.Sprintf("both%d", i)), Bytes: worldBytes}
 			b.want[both.ID.Ref()] = b.want[srcID.Ref()]
-			all = append(all, Step{Method: driver.MethodCloneVolume, Operation: "op-both", Fence: fence, Volume: both, Source: srcID})
+			all = append(all, Step{Method: driver.MethodCloneVolume, Operation: "op-both", Fence: fence, Volume: both, Source: driver.Volume{ID: srcID, Bytes: worldBytes}})
 		}
 		return all
 	}

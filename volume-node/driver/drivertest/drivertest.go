@@ -104,6 +104,7 @@ func Run(t *testing.T, cfg Config) {
 		{"extend", testExtend, true, false},
 		{"clone", testClone, true, false},
 		{"snapshot", testSnapshot, true, false},
+		{"changed sizes", testChangedSizes, true, false},
 		{"revert", testRevert, true, false},
 		{"old data", testOldData, true, false},
 		{"hold", testHold, true, false},

@@ -61,7 +61,7 @@ func testFencesOfSources(t *testing.T, cfg Config) {
 		dst := func(kind string) driver.Volume {
 			return driver.Volume{ID: driver.VolumeID(fmt.Sprintf("%s%d", kind, n)), Bytes: worldBytes}
 		}
-		b.expect("CloneVolume", b.d.CloneVolume(ctx, call, dst("clone"), srcID), nil)
+		b.expect("CloneVolume", b.d.CloneVolume(ctx, call, dst("clone"), driver.Volume{ID: srcID, Bytes: worldBytes}), nil)
 		b.want[dst("clone").ID.Ref()] = b.want[srcID.Ref()]
 		b.expect("CreateFromSnapshot", b.d.CreateFromSnapshot(ctx, call, dst("restored"), snap), nil)
 		b.want[dst("restored").ID.Ref()] = b.want[snapID.Ref()]
@@ -71,7 +71,7 @@ func testFencesOfSources(t *testing.T, cfg Config) {
 	}
 	read(1, lowCall) // below the sources' fences
 	read(2, driver.Call{Operation: "op-higher", Fence: driver.Fence{Rev: 2000}})
-	b.expect("ExtendVolume of a source with the fence it had", b.d.ExtendVolume(ctx, driver.Call{Operation: "op-high", Fence: high}, driver.Volume{ID: srcID, Bytes: worldBytes}), nil)
+	b.expect("ExtendVolume of a source with the fence it had", b.d.ExtendVolume(ctx, driver.Call{Operation: "op-high", Fence: high}, driver.Volume{ID: srcID, Bytes: worldBytes}, worldBytes), nil)
 	b.rev.Store(3000)
 	b.verify("after reads with lower and higher fences than the sources'")
 }

@@ -81,10 +81,15 @@ func (b *bench) expect(what string, err, want error) {
 	}
 }
 
+// volume is a volume of the model.
+func (b *bench) volume(id driver.VolumeID) driver.Volume {
+	return driver.Volume{ID: id, Bytes: int64(len(b.want[id.Ref()]))}
+}
+
 // write writes into a volume as a host does, in the storage and in the model.
 func (b *bench) write(id driver.VolumeID, at int64, data []byte) {
 	b.t.Helper()
-	src, err := b.d.Source(b.t.Context(), id)
+	src, err := b.d.Source(b.t.Context(), b.volume(id))
 	if err != nil {
 		b.t.Fatalf("Source(%s) = %v", id, err)
 	}
@@ -119,8 +124,8 @@ func (b *bench) scatter(id driver.VolumeID, seed uint64) {
 }
 
 // read reads a volume as a host does.
-func read(ctx context.Context, d driver.Driver, id driver.VolumeID) ([]byte, error) {
-	src, err := d.Source(ctx, id)
+func read(ctx context.Context, d driver.Driver, v driver.Volume) ([]byte, error) {
+	src, err := d.Source(ctx, v)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +135,7 @@ func read(ctx context.Context, d driver.Driver, id driver.VolumeID) ([]byte, err
 	}
 	content := make([]byte, src.Bytes)
 	if n, reading := file.ReadAt(content, 0); int64(n) < src.Bytes {
-		err = fmt.Errorf("volume %s: %d bytes could be read, Source says %d: %w", id, n, src.Bytes, reading)
+		err = fmt.Errorf("volume %s: %d bytes could be read, Source says %d: %w", v.ID, n, src.Bytes, reading)
 	}
 	return content, errors.Join(err, file.Close())
 }
@@ -150,7 +155,7 @@ func (b *bench) verify(when string) {
 				continue
 			}
 		}
-		got, err := read(ctx, b.d, id)
+		got, err := read(ctx, b.d, driver.Volume{ID: id, Bytes: int64(len(want))})
 		if err != nil {
 			b.t.Errorf("%s: %s: %v", when, ref, err)
 		} else if at := differ(got, want); at >= 0 {

@@ -46,7 +46,7 @@ func scenarios() []scenario {
 			apply: func(m model) { m[newID.Ref()] = make([]byte, worldBytes) },
 		}, {
 			name:  "clone",
-			step:  step(driver.MethodCloneVolume, Step{Volume: driver.Volume{ID: newID, Bytes: more}, Source: srcID}),
+			step:  step(driver.MethodCloneVolume, Step{Volume: driver.Volume{ID: newID, Bytes: more}, Source: driver.Volume{ID: srcID, Bytes: worldBytes}}),
 			apply: func(m model) { m[newID.Ref()] = grown(m[srcID.Ref()], more) },
 		}, {
 			name:  "create from snapshot",
@@ -54,7 +54,7 @@ func scenarios() []scenario {
 			apply: func(m model) { m[newID.Ref()] = grown(m[snapID.Ref()], more) },
 		}, {
 			name:  "extend",
-			step:  step(driver.MethodExtendVolume, Step{Volume: driver.Volume{ID: oldID, Bytes: more}}),
+			step:  step(driver.MethodExtendVolume, Step{Volume: driver.Volume{ID: oldID, Bytes: worldBytes}, To: more}),
 			apply: func(m model) { m[oldID.Ref()] = grown(m[oldID.Ref()], more) },
 		}, {
 			name:  "delete volume",

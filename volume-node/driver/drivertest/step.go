@@ -13,7 +13,8 @@ type Step struct {
 	Operation string
 	Fence     driver.Fence
 	Volume    driver.Volume   // what is made or changed; also of RaiseFence
-	Source    driver.VolumeID // of CloneVolume
+	Source    driver.Volume   // of CloneVolume
+	To        int64           // of ExtendVolume
 	Snapshot  driver.Snapshot // source, or what is made or deleted
 }
 
@@ -43,7 +44,7 @@ func (s Step) do(ctx context.Context, d driver.Driver, call driver.Call) error {
 	case driver.MethodCreateFromSnapshot:
 		return d.CreateFromSnapshot(ctx, call, s.Volume, s.Snapshot)
 	case driver.MethodExtendVolume:
-		return d.ExtendVolume(ctx, call, s.Volume)
+		return d.ExtendVolume(ctx, call, s.Volume, s.To)
 	case driver.MethodDeleteVolume:
 		return d.DeleteVolume(ctx, call, s.Volume.ID)
 	case driver.MethodCreateSnapshot:

@@ -34,7 +34,7 @@ func BenchmarkCreateFromSnapshot(b *testing.B) {
 	if err := d.CreateVolume(ctx, call, driver.Volume{ID: "v", Bytes: size}); err != nil {
 		b.Fatal(err)
 	}
-	source, err := d.Source(ctx, "v")
+	source, err := d.Source(ctx, driver.Volume{ID: "v", Bytes: size})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -12,23 +12,21 @@ import (
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
 
-const (
-	anySize    = -1
-	chunkBytes = 16 << 20 // between two looks whether the copy should go on; some 10 ms
-)
+const chunkBytes = 16 << 20 // between two looks whether the copy should go on; some 10 ms
 
-// copyFrom gives tmp, which is empty, the content of a source that is not larger than bytes, nor of another size than
-// wanted. It takes no lock on the source.
-func (t task) copyFrom(tmp *os.File, bytes int64, source driver.Ref, wanted int64) (err error) {
-	src, st, err := t.d.folder(source.Kind).open(source.ID, unix.O_RDONLY)
+// copyFrom gives tmp, which is empty and is to have bytes, the content of a source that has sourceBytes. It takes no lock
+// on the source.
+func (t task) copyFrom(tmp *os.File, bytes int64, source driver.Ref, sourceBytes int64) (err error) {
+	folder := t.d.folder(source.Kind)
+	src, st, err := folder.open(source.ID, unix.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.ref, err)
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	switch {
-	case wanted != anySize && st.Size != wanted:
-		return fmt.Errorf("%s: %s has %d bytes, not %d: %w", t.ref, source, st.Size, wanted, driver.ErrSize)
-	case st.Size > bytes:
+	if err := folder.expect(source.ID, st.Size, sourceBytes); err != nil {
+		return fmt.Errorf("%s: %w", t.ref, err)
+	}
+	if st.Size > bytes {
 		return fmt.Errorf("%s with %d bytes from %s with %d: %w", t.ref, bytes, source, st.Size, driver.ErrShrink)
 	}
 	if t.d.reflink {

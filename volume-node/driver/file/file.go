@@ -285,16 +285,19 @@ func lockedRef(name string) driver.Ref {
 }
 
 // Source returns the path of the volume's file.
-func (d *Driver) Source(ctx context.Context, id driver.VolumeID) (driver.Source, error) {
-	if err := id.Ref().Check(); err != nil {
+func (d *Driver) Source(ctx context.Context, v driver.Volume) (driver.Source, error) {
+	if err := v.Check(); err != nil {
 		return driver.Source{}, err
 	}
 	if err := d.here(); err != nil {
 		return driver.Source{}, err
 	}
-	st, err := d.volumes.stat(string(id))
+	st, err := d.volumes.stat(string(v.ID))
+	if err == nil {
+		err = d.volumes.expect(string(v.ID), st.Size, v.Bytes)
+	}
 	if err != nil {
 		return driver.Source{}, err
 	}
-	return driver.Source{Path: filepath.Join(d.path, folderName(driver.KindVolume), string(id)), Bytes: st.Size}, ctx.Err()
+	return driver.Source{Path: filepath.Join(d.path, folderName(driver.KindVolume), string(v.ID)), Bytes: st.Size}, ctx.Err()
 }

@@ -135,9 +135,9 @@ func TestForeignThingsInTheFoldersAreNeitherUsedNorHidden(t *testing.T) {
 	for _, id := range []driver.VolumeID{"link", "folder", "pipe"} {
 		for what, err := range map[string]error{
 			"CreateVolume": d.CreateVolume(ctx, call(1), driver.Volume{ID: id, Bytes: 6}),
-			"ExtendVolume": d.ExtendVolume(ctx, call(1), driver.Volume{ID: id, Bytes: 1 << 20}),
-			"CloneVolume":  d.CloneVolume(ctx, call(1), driver.Volume{ID: "copy", Bytes: 1 << 20}, id),
-			"Source":       func() error { _, err := d.Source(ctx, id); return err }(),
+			"ExtendVolume": d.ExtendVolume(ctx, call(1), driver.Volume{ID: id, Bytes: 6}, 1<<20),
+			"CloneVolume":  d.CloneVolume(ctx, call(1), driver.Volume{ID: "copy", Bytes: 1 << 20}, driver.Volume{ID: id, Bytes: 6}),
+			"Source":       func() error { _, err := d.Source(ctx, driver.Volume{ID: id, Bytes: 6}); return err }(),
 			"Look":         func() error { _, err := d.Look(ctx, id.Ref()); return err }(),
 		} {
 			if err == nil || !strings.Contains(err.Error(), "not a regular file") {
@@ -244,7 +244,7 @@ func TestCopiesStaySparse(t *testing.T) {
 	if err := d.CreateVolume(ctx, call(1), driver.Volume{ID: "v", Bytes: size}); err != nil {
 		t.Fatal(err)
 	}
-	src, err := d.Source(ctx, "v")
+	src, err := d.Source(ctx, driver.Volume{ID: "v", Bytes: size})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestCopiesStaySparse(t *testing.T) {
 	var totals []int64
 	c := call(1)
 	c.Progress = func(_, total int64) { totals = append(totals, total) }
-	if err := d.CloneVolume(ctx, c, driver.Volume{ID: "w", Bytes: 2 * size}, "v"); err != nil {
+	if err := d.CloneVolume(ctx, c, driver.Volume{ID: "w", Bytes: 2 * size}, driver.Volume{ID: "v", Bytes: size}); err != nil {
 		t.Fatal(err)
 	}
 	o, err := d.Look(ctx, driver.VolumeID("w").Ref())
@@ -285,7 +285,7 @@ func TestManyExtentsAreWarnedOf(t *testing.T) {
 	if err := d.CreateVolume(ctx, call(1), driver.Volume{ID: "v", Bytes: pieces * apart}); err != nil {
 		t.Fatal(err)
 	}
-	src, err := d.Source(ctx, "v")
+	src, err := d.Source(ctx, driver.Volume{ID: "v", Bytes: pieces * apart})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,8 +340,8 @@ func TestChangesAreMadeDurableInOrder(t *testing.T) {
 		{"CreateVolume again", func() error { return d.CreateVolume(ctx, call(2), v) }, []string{"record", "sync-folder"}},
 		{"CreateSnapshot", func() error { return d.CreateSnapshot(ctx, call(3), s) }, []string{"truncate", "sync-file", "rename", "sync-folder"}},
 		{"RevertVolume", func() error { return d.RevertVolume(ctx, call(4), v, s) }, []string{"sync-record", "rename", "sync-folder"}},
-		{"ExtendVolume", func() error { return d.ExtendVolume(ctx, call(5), driver.Volume{ID: "v", Bytes: 8192}) }, []string{"sync-record", "truncate", "sync-file"}},
-		{"ExtendVolume again", func() error { return d.ExtendVolume(ctx, call(6), driver.Volume{ID: "v", Bytes: 8192}) }, []string{"sync-record", "sync-file"}},
+		{"ExtendVolume", func() error { return d.ExtendVolume(ctx, call(5), driver.Volume{ID: "v", Bytes: 4096}, 8192) }, []string{"sync-record", "truncate", "sync-file"}},
+		{"ExtendVolume again", func() error { return d.ExtendVolume(ctx, call(6), driver.Volume{ID: "v", Bytes: 4096}, 8192) }, []string{"sync-record", "sync-file"}},
 		{"DeleteVolume", func() error { return d.DeleteVolume(ctx, call(7), "v") }, []string{"sync-record", "unlink", "sync-folder"}},
 		{"DeleteVolume again", func() error { return d.DeleteVolume(ctx, call(8), "v") }, []string{"sync-record", "unlink", "sync-folder"}},
 		{"DeleteSnapshot", func() error { return d.DeleteSnapshot(ctx, call(9), s) }, []string{"sync-record", "unlink", "sync-folder"}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -76,6 +77,15 @@ func (f folder) regular(name string, st *unix.Stat_t, err error) error {
 		return fmt.Errorf("%s: %w", f.ref(name), err)
 	}
 	return nil
+}
+
+// expect refuses a thing of another size than the caller says it has.
+func (f folder) expect(name string, have, want int64) error {
+	if have == want {
+		return nil
+	}
+	return fmt.Errorf("%s: its file %s has %d bytes where %d are expected: %w",
+		f.ref(name), filepath.Join(f.dir.Name(), name), have, want, driver.ErrSize)
 }
 
 // create makes a temporary, anew if an earlier try of the same operation left one.

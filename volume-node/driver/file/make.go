@@ -23,13 +23,13 @@ func (d *Driver) CreateVolume(ctx context.Context, call driver.Call, dst driver.
 }
 
 // CloneVolume copies a volume.
-func (d *Driver) CloneVolume(ctx context.Context, call driver.Call, dst driver.Volume, src driver.VolumeID) error {
-	if err := errors.Join(dst.Check(), src.Ref().Check()); err != nil {
+func (d *Driver) CloneVolume(ctx context.Context, call driver.Call, dst, src driver.Volume) error {
+	if err := errors.Join(dst.Check(), src.Check()); err != nil {
 		return err
 	}
 	return d.locked(ctx, call, dst.ID.Ref(), func(t task) error {
 		return t.createOnce(dst.Bytes, func(tmp *os.File) error {
-			return t.copyFrom(tmp, dst.Bytes, src.Ref(), anySize)
+			return t.copyFrom(tmp, dst.Bytes, src.ID.Ref(), src.Bytes)
 		})
 	})
 }
@@ -78,30 +78,35 @@ func (d *Driver) RevertVolume(ctx context.Context, call driver.Call, dst driver.
 }
 
 // ExtendVolume makes the file longer.
-func (d *Driver) ExtendVolume(ctx context.Context, call driver.Call, to driver.Volume) error {
-	if err := to.Check(); err != nil {
+func (d *Driver) ExtendVolume(ctx context.Context, call driver.Call, v driver.Volume, to int64) error {
+	if err := errors.Join(v.Check(), driver.Volume{ID: v.ID, Bytes: to}.Check()); err != nil {
 		return err
 	}
-	return d.locked(ctx, call, to.ID.Ref(), func(t task) (err error) {
+	return d.locked(ctx, call, v.ID.Ref(), func(t task) (err error) {
 		file, st, err := t.folder.open(t.ref.ID, unix.O_RDWR)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, file.Close()) }()
-		if st.Size > to.Bytes {
-			return fmt.Errorf("%s has %d bytes, extend to %d: %w", t.ref, st.Size, to.Bytes, driver.ErrShrink)
+		switch {
+		case to < v.Bytes:
+			return fmt.Errorf("%s has %d bytes, extend to %d: %w", t.ref, v.Bytes, to, driver.ErrShrink)
+		case st.Size != to: // or an earlier call has done it
+			if err := t.folder.expect(t.ref.ID, st.Size, v.Bytes); err != nil {
+				return err
+			}
 		}
 		if err := t.ready(); err != nil {
 			return err
 		}
-		if st.Size < to.Bytes {
-			if err := t.folder.truncate(file, to.Bytes); err != nil {
-				return fmt.Errorf("%s: extend to %d bytes: %w", t.ref, to.Bytes, space(err))
+		if st.Size < to {
+			if err := t.folder.truncate(file, to); err != nil {
+				return fmt.Errorf("%s: extend to %d bytes: %w", t.ref, to, space(err))
 			}
 		}
 		// An earlier call may have been cut off just here, so the size is synced even if it is reached already.
 		if err := t.folder.syncFile(file); err != nil {
-			return fmt.Errorf("%s: extend to %d bytes: %w: %w", t.ref, to.Bytes, driver.ErrUnknown, err)
+			return fmt.Errorf("%s: extend to %d bytes: %w: %w", t.ref, to, driver.ErrUnknown, err)
 		}
 		return t.folder.hook("done")
 	})

@@ -221,12 +221,13 @@ func effects(t *testing.T, d *file.Driver) map[string]error {
 	ctx, c := t.Context(), call(2)
 	v, s := driver.Volume{ID: "new", Bytes: 4096}, driver.Snapshot{ID: "snap", Volume: "old", Bytes: 4096}
 	_, look := d.Look(ctx, driver.VolumeID("old").Ref())
-	_, source := d.Source(ctx, "old")
+	old := driver.Volume{ID: "old", Bytes: 4096}
+	_, source := d.Source(ctx, old)
 	_, capacity := d.Capacity(ctx)
 	return map[string]error{
-		"CreateVolume": d.CreateVolume(ctx, c, v), "CloneVolume": d.CloneVolume(ctx, c, v, "old"),
+		"CreateVolume": d.CreateVolume(ctx, c, v), "CloneVolume": d.CloneVolume(ctx, c, v, old),
 		"CreateSnapshot": d.CreateSnapshot(ctx, c, s), "CreateFromSnapshot": d.CreateFromSnapshot(ctx, c, v, s),
-		"ExtendVolume": d.ExtendVolume(ctx, c, driver.Volume{ID: "old", Bytes: 8192}), "RevertVolume": d.RevertVolume(ctx, c, driver.Volume{ID: "old", Bytes: 4096}, s),
+		"ExtendVolume": d.ExtendVolume(ctx, c, old, 8192), "RevertVolume": d.RevertVolume(ctx, c, old, s),
 		"DeleteVolume": d.DeleteVolume(ctx, c, "old"), "DeleteSnapshot": d.DeleteSnapshot(ctx, c, s), "RaiseFence": d.RaiseFence(ctx, c, v.ID.Ref()),
 		"List": d.List(ctx, func(driver.Object) error { return nil }), "Cleanup": d.Cleanup(ctx, func(string) bool { return true }),
 		"Look": look, "Source": source, "Capacity": capacity,
@@ -272,7 +273,7 @@ func TestNothingIsDoneOnceTheDirectoryWasReplaced(t *testing.T) {
 			if err := errors.Join(os.RemoveAll(dir), os.Rename(away, dir)); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.ExtendVolume(t.Context(), call(3), driver.Volume{ID: "old", Bytes: 8192}); err != nil {
+			if err := d.ExtendVolume(t.Context(), call(3), driver.Volume{ID: "old", Bytes: 4096}, 8192); err != nil {
 				t.Errorf("ExtendVolume after the directory is back = %v", err)
 			}
 		})
@@ -322,7 +323,7 @@ func TestACopyThatIsUnderWayDoesNotLandInADirectoryThatWasReplaced(t *testing.T)
 	if err := os.WriteFile(filepath.Join(dir, "volumes", "old"), make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := d.CloneVolume(t.Context(), call(1), driver.Volume{ID: "new", Bytes: 4096}, "old")
+	err := d.CloneVolume(t.Context(), call(1), driver.Volume{ID: "new", Bytes: 4096}, driver.Volume{ID: "old", Bytes: 4096})
 	if !moved || err == nil || !strings.Contains(err.Error(), "is not the one that was opened") {
 		t.Errorf("CloneVolume = %v (moved in the middle: %v), want words that the directory is not the one that was opened", err, moved)
 	}

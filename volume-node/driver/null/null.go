@@ -2,7 +2,7 @@
 //
 // Invariants: every call that would change something succeeds at once if its arguments are valid, and leaves no trace,
 // in memory or elsewhere: a null backend is the same before and after a restart, on every node. What asks for something
-// that was kept (List, Look, Source) answers driver.ErrUnsupported, never made-up facts.
+// that was kept (List, Look, Source) answers driver.ErrUnsupported, never made-up facts. So no thing ever has a wrong size, either.
 //
 // It does not keep fences either. A late call has no effect that could do harm, so its fencing class is store: nobody
 // needs to be declared dead before another worker goes on.
@@ -59,18 +59,21 @@ func (*Driver) CreateVolume(ctx context.Context, call driver.Call, dst driver.Vo
 }
 
 // CloneVolume checks its arguments.
-func (*Driver) CloneVolume(ctx context.Context, call driver.Call, dst driver.Volume, src driver.VolumeID) error {
-	return checkCopy(ctx, call, dst, src.Ref())
+func (*Driver) CloneVolume(ctx context.Context, call driver.Call, dst, src driver.Volume) error {
+	return checkSource(ctx, call, dst, src, src.ID.Ref(), src.Bytes)
 }
 
 // CreateFromSnapshot checks its arguments.
 func (*Driver) CreateFromSnapshot(ctx context.Context, call driver.Call, dst driver.Volume, src driver.Snapshot) error {
-	return checkRestore(ctx, call, dst, src)
+	return checkSource(ctx, call, dst, src, src.ID.Ref(), src.Bytes)
 }
 
 // ExtendVolume checks its arguments.
-func (*Driver) ExtendVolume(ctx context.Context, call driver.Call, to driver.Volume) error {
-	return check(ctx, call, to)
+func (*Driver) ExtendVolume(ctx context.Context, call driver.Call, v driver.Volume, to int64) error {
+	if err := check(ctx, call, v, driver.Volume{ID: v.ID, Bytes: to}); err != nil || to >= v.Bytes {
+		return err
+	}
+	return fmt.Errorf("%s of %d bytes, extend to %d: %w", v.ID.Ref(), v.Bytes, to, driver.ErrShrink)
 }
 
 // DeleteVolume checks its arguments.
@@ -80,7 +83,10 @@ func (*Driver) DeleteVolume(ctx context.Context, call driver.Call, id driver.Vol
 
 // CreateSnapshot checks its arguments, and holds the source's writes for a moment if it is open.
 func (*Driver) CreateSnapshot(ctx context.Context, call driver.Call, dst driver.Snapshot) error {
-	return checkCopy(ctx, call, dst)
+	if err := check(ctx, call, dst); err != nil {
+		return err
+	}
+	return hold(ctx, call)
 }
 
 // DeleteSnapshot checks its arguments.
@@ -90,7 +96,7 @@ func (*Driver) DeleteSnapshot(ctx context.Context, call driver.Call, snap driver
 
 // RevertVolume checks its arguments.
 func (*Driver) RevertVolume(ctx context.Context, call driver.Call, dst driver.Volume, src driver.Snapshot) error {
-	return checkRestore(ctx, call, dst, src)
+	return checkSource(ctx, call, dst, src, src.ID.Ref(), src.Bytes)
 }
 
 // RaiseFence checks its arguments: there is no write that could be late.
@@ -109,8 +115,8 @@ func (*Driver) Look(_ context.Context, ref driver.Ref) (driver.Object, error) {
 }
 
 // Source answers driver.ErrUnsupported.
-func (*Driver) Source(_ context.Context, id driver.VolumeID) (driver.Source, error) {
-	return driver.Source{}, fmt.Errorf("%s: the null backend keeps no data that a host could use: %w", id.Ref(), driver.ErrUnsupported)
+func (*Driver) Source(_ context.Context, v driver.Volume) (driver.Source, error) {
+	return driver.Source{}, fmt.Errorf("%s: the null backend keeps no data that a host could use: %w", v.ID.Ref(), driver.ErrUnsupported)
 }
 
 // Cleanup finds nothing to remove.
@@ -130,19 +136,13 @@ func check(ctx context.Context, args ...checker) error {
 	return ctx.Err()
 }
 
-func checkRestore(ctx context.Context, call driver.Call, dst driver.Volume, src driver.Snapshot) error {
+// checkSource checks the arguments of a call that fills dst from src.
+func checkSource(ctx context.Context, call driver.Call, dst driver.Volume, src checker, ref driver.Ref, bytes int64) error {
 	if err := check(ctx, call, dst, src); err != nil {
 		return err
 	}
-	if dst.Bytes < src.Bytes {
-		return fmt.Errorf("%s of %d bytes from %s of %d bytes: %w", dst.ID.Ref(), dst.Bytes, src.ID.Ref(), src.Bytes, driver.ErrShrink)
-	}
-	return hold(ctx, call)
-}
-
-func checkCopy(ctx context.Context, call driver.Call, args ...checker) error {
-	if err := check(ctx, append(args, call)...); err != nil {
-		return err
+	if dst.Bytes < bytes {
+		return fmt.Errorf("%s of %d bytes from %s of %d bytes: %w", dst.ID.Ref(), dst.Bytes, ref, bytes, driver.ErrShrink)
 	}
 	return hold(ctx, call)
 }

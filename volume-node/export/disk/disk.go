@@ -29,7 +29,7 @@ import (
 
 // Backing is the open file. Methods are safe for concurrent use, Close is not.
 type Backing interface {
-	// ReadAt fills p; what lies beyond the end of the file reads as zeroes.
+	// ReadAt fills p, or fails: what lies beyond the end of the file was lost, and is not zeroes.
 	ReadAt(p []byte, off int64) error
 	// TryReadAt does the same if that takes no waiting for a device, and else says false.
 	TryReadAt(p []byte, off int64) bool

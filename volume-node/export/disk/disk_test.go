@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -257,8 +258,11 @@ func TestFileOperations(t *testing.T) {
 	}
 	defer b.Close()
 	p := []byte("xxxxxx")
-	if err := b.ReadAt(p, 8); err != nil || string(p) != "89\x00\x00\x00\x00" {
-		t.Errorf("read across the end: %q, %v", p, err)
+	if err := b.ReadAt(p, 4); err != nil || string(p) != "456789" {
+		t.Errorf("read up to the end: %q, %v", p, err)
+	}
+	if err := b.ReadAt(p, 8); !errors.Is(err, io.ErrUnexpectedEOF) || b.TryReadAt(p, 8) {
+		t.Errorf("read across the end: %q, %v, want an error: what was there is lost", p, err)
 	}
 	if err := b.Punch(2, 3); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)

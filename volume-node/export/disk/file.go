@@ -45,9 +45,11 @@ func OpenFile(path string, readOnly bool) (Backing, error) {
 
 func (b *file) ReadAt(p []byte, off int64) error {
 	n, err := b.f.ReadAt(p, off)
-	if errors.Is(err, io.EOF) {
-		clear(p[n:])
-		return nil
+	if errors.Is(err, io.EOF) { // of a device that was read up to its end, or of a file that was cut
+		if n == len(p) {
+			return nil
+		}
+		return fmt.Errorf("%s ends at byte %d: it became smaller while it was exported: %w", b.f.Name(), off+int64(n), io.ErrUnexpectedEOF)
 	}
 	return err
 }
