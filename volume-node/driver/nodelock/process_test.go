@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -32,6 +33,7 @@ const (
 	roleSleep   = "sleep"   // has the lock from its parent
 	roleWait    = "wait"    // waits for the lock, with a lower limit than its test
 	roleUnnamed = "unnamed" // stops itself with the lock, before it has written its record
+	roleSweep   = "sweep"   // removes lock files all the time, as if nothing had ever used them
 )
 
 func say(words ...any) { _, _ = fmt.Fprintln(os.Stdout, words...) }
@@ -62,8 +64,11 @@ func play(role string) error {
 	opts := Options{}
 	stopAt := map[string]string{roleLate: "lock", roleUnnamed: "record"}[role]
 	opts.Hook = func(point string) error {
-		if point == stopAt {
+		switch {
+		case point == stopAt:
 			return stopSelf()
+		case point == "lock" && role == roleSweep:
+			<-time.After(rand.N(5 * time.Millisecond)) // so that the file that it opened is often another one when it locks it
 		}
 		return nil
 	}
@@ -75,6 +80,9 @@ func play(role string) error {
 	f, err := Open(os.Getenv(dirKey), opts)
 	if err != nil {
 		return err
+	}
+	if role == roleSweep {
+		return sweepForever(f)
 	}
 	c := Claim{Fence: driver.Fence{Rev: rev}, Operation: "op-child"}
 	c.Waiting = func(string) { say("waits") }
