@@ -234,13 +234,13 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
+	lists, err := n.answer(after)
+	if err != nil {
+		return err // before the export server is started: nobody would end it
+	}
 	var helpers sync.WaitGroup
 	if n.exports != nil {
 		helpers.Go(func() { _ = n.exports.Run(after) })
-	}
-	lists, err := n.answer(after)
-	if err != nil {
-		return err
 	}
 	helpers.Go(func() { n.reportPools(ctx) })
 	helpers.Go(func() { n.cleanup(ctx) })

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -123,7 +124,7 @@ func open(ctx context.Context, nc *nats.Conn, replicas int, node string, reg pro
 		if errors.Is(err, kvtx.ErrStream) {
 			return nil, nil, fmt.Errorf("%w; Scoria does not change a stream that is there: set it back, or use another NATS account", err)
 		}
-		return nil, nil, err
+		return nil, nil, fewServers(err, replicas)
 	}
 	info, err := store.Stream().Info(ctx)
 	if err != nil {
@@ -136,4 +137,19 @@ func open(ctx context.Context, nc *nats.Conn, replicas int, node string, reg pro
 	metrics := kvlockprom.New()
 	reg.MustRegister(metrics)
 	return store, kvlock.New(store, kvlock.WithEra(era), kvlock.WithLogger(log), kvlock.WithObserver(metrics), kvlock.WithLeft(withdraw.Into(node))), nil
+}
+
+// Codes of nats-server for a stream that wants more servers than there are: it is alone, or one of too few (server/errors.json).
+const (
+	codeAlone   jetstream.ErrorCode = 10074
+	codeNoPeers jetstream.ErrorCode = 10005
+)
+
+// fewServers says of a stream that could not be made for want of servers what to do.
+func fewServers(err error, replicas int) error {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && (api.ErrorCode == codeAlone || api.ErrorCode == codeNoPeers) {
+		return &SettingError{"replicas", strconv.Itoa(replicas), fmt.Sprintf(
+			"the stream has its copies on as many NATS servers of one cluster, and fewer answer (%s): name a cluster of %d with --nats, or give --replicas 1", api.Description, replicas)}
+	}
+	return err
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/scoria-storage/scoria/kvlock/kvlocktest/natstest"
 )
 
 func TestWhatIsSecretInAURLIsNotShown(t *testing.T) {
@@ -55,6 +57,25 @@ func TestSettingsAreCheckedFirst(t *testing.T) {
 		setting, ok := errors.AsType[*SettingError](err)
 		if !ok || setting.Name != name || setting.Want == "" || !IsSetting(err) {
 			t.Errorf("%s: refused with %v, want a SettingError of that name that says what is wanted", name, err)
+		}
+	}
+}
+
+// A stream with three copies needs three servers: one that is alone says 10074.
+func TestMoreReplicasThanServersAreRefusedInWords(t *testing.T) {
+	t.Parallel()
+	url := natstest.Start(t).URL()
+	for name, run := range map[string]func() error{
+		"api-node": func() error {
+			return APINode(t.Context(), APINodeConfig{NATS: url, Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Replicas: 3})
+		},
+		"volume-node": func() error {
+			return VolumeNode(t.Context(), VolumeNodeConfig{NATS: url, Replicas: 3, Volume: VolumeConfig{Name: "n1", State: t.TempDir(), Backends: []string{"a=null"}, Metrics: "127.0.0.1:0"}})
+		},
+	} {
+		err := run()
+		if SettingOf(err) != "replicas" || !strings.Contains(err.Error(), "--replicas 1") || strings.Contains(err.Error(), "10074") {
+			t.Errorf("%s: %v, want what to do about the setting replicas", name, err)
 		}
 	}
 }

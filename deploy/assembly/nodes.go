@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,12 +22,17 @@ import (
 )
 
 // IsSetting reports whether the error is about a setting that is wrong.
-func IsSetting(err error) bool {
-	if _, ok := errors.AsType[*SettingError](err); ok {
-		return true
+func IsSetting(err error) bool { return SettingOf(err) != "" }
+
+// SettingOf is the name of the setting that the error says is wrong; empty if it is about something else.
+func SettingOf(err error) string {
+	if e, ok := errors.AsType[*SettingError](err); ok {
+		return e.Name
 	}
-	_, ok := errors.AsType[*volumenode.SettingError](err)
-	return ok
+	if e, ok := errors.AsType[*volumenode.SettingError](err); ok {
+		return e.Name
+	}
+	return ""
 }
 
 // VolumeConfig is what an assembly with a volume node has.
@@ -95,10 +98,10 @@ type APINodeConfig struct {
 // APINode runs an API node until ctx ends.
 func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
 	cfg.fill()
-	if err := checkAPI(cfg.Listen, cfg.AttachWait); err != nil {
+	if err := checkWait(cfg.AttachWait); err != nil {
 		return err
 	}
-	if err := checkListen("metrics", cfg.Metrics); err != nil {
+	if err := checkListens(listen{"listen", cfg.Listen}, listen{"metrics", cfg.Metrics}); err != nil {
 		return err
 	}
 	registry := newRegistry(cfg.Release)
@@ -138,7 +141,7 @@ func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkListen("metrics", cfg.Volume.Metrics); err != nil {
+	if err := checkListens(listen{"metrics", cfg.Volume.Metrics}); err != nil {
 		return err
 	}
 	registry := newRegistry(cfg.Release)
@@ -199,24 +202,9 @@ func (p *part) close() error {
 	return err
 }
 
-// checkAPI checks the settings of an API node.
-func checkAPI(listen string, attachWait time.Duration) error {
+func checkWait(attachWait time.Duration) error {
 	if attachWait != 0 && (attachWait < time.Second || attachWait > time.Hour) {
 		return &SettingError{"attach-wait", attachWait.String(), "want a time from 1s to 1h"}
-	}
-	return checkListen("listen", listen)
-}
-
-func checkListen(name, addr string) error {
-	if addr == "" {
-		return nil
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return &SettingError{name, addr, "want HOST:PORT"}
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return &SettingError{name, addr, "want HOST:PORT with a port from 0 to 65535; 0 takes a free one"}
 	}
 	return nil
 }

@@ -70,13 +70,11 @@ func Up(ctx context.Context, cfg UpConfig) (err error) {
 	if cfg.Data == "" {
 		return &SettingError{"data", "", "want a directory that everything is kept in"}
 	}
-	if err := checkAPI(cfg.Listen, cfg.AttachWait); err != nil {
+	if err := checkWait(cfg.AttachWait); err != nil {
 		return err
 	}
-	for name, addr := range map[string]string{"nats-listen": cfg.NATSListen, "metrics": cfg.Volume.Metrics} {
-		if err := checkListen(name, addr); err != nil {
-			return err
-		}
+	if err := checkListens(listen{"listen", cfg.Listen}, listen{"nats-listen", cfg.NATSListen}, listen{"metrics", cfg.Volume.Metrics}); err != nil {
+		return err
 	}
 	d, err := openDataDir(cfg.Data, cfg.Release)
 	if err != nil {

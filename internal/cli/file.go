@@ -25,7 +25,7 @@ func fromFile(cmd *cobra.Command, path string, given map[string]bool) error {
 	for _, e := range entries {
 		where := fmt.Sprintf("configuration file %s, line %d", path, e.line)
 		if !known[e.name] {
-			errs = append(errs, fmt.Errorf("%s: there is no setting %q: want the name of a flag, without its dashes; see `scoria up --help`", where, e.name))
+			errs = append(errs, fmt.Errorf("%s: there is no setting %q%s: want the name of a flag, without its dashes; see `scoria up --help`", where, e.name, meant(e.name, known)))
 			continue
 		}
 		f := cmd.Flags().Lookup(e.name)
@@ -39,6 +39,7 @@ func fromFile(cmd *cobra.Command, path string, given map[string]bool) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", where, err))
 		}
+		said(f, where)
 	}
 	return errors.Join(errs...)
 }
@@ -78,17 +79,32 @@ func readSettings(path string) ([]entry, error) {
 	if top.Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s, line %d: %s", path, top.Line, want)
 	}
+	if err := keysOnce(top); err != nil {
+		return nil, fmt.Errorf("%s, %w", path, err)
+	}
 	var entries []entry
-	lines := map[string]int{}
 	for i := 0; i < len(top.Content); i += 2 {
-		key := top.Content[i]
-		if first, twice := lines[key.Value]; twice {
-			return nil, fmt.Errorf("%s, line %d: %q stands in line %d already: want it once", path, key.Line, key.Value, first)
-		}
-		lines[key.Value] = key.Line
-		entries = append(entries, entry{key.Value, key.Line, top.Content[i+1]})
+		entries = append(entries, entry{top.Content[i].Value, top.Content[i].Line, top.Content[i+1]})
 	}
 	return entries, nil
+}
+
+// keysOnce refuses a table, at any depth, in which a key stands twice.
+func keysOnce(node *yaml.Node) error {
+	lines := map[string]int{}
+	for i, n := range node.Content {
+		if err := keysOnce(n); err != nil {
+			return err
+		}
+		if node.Kind != yaml.MappingNode || i%2 == 1 {
+			continue
+		}
+		if first, twice := lines[n.Value]; twice {
+			return fmt.Errorf("line %d: %q stands in line %d already: want it once", n.Line, n.Value, first)
+		}
+		lines[n.Value] = n.Line
+	}
+	return nil
 }
 
 // valuesOf are the values that a node of the file gives a flag.

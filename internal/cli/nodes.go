@@ -30,7 +30,18 @@ func (l *logFlags) register(flags *pflag.FlagSet) {
 	flags.String(flagConfig, "", "YAML file with settings: the names of the flags are its keys")
 }
 
-func (l *logFlags) logger(w io.Writer) (*slog.Logger, error) {
+// logger is the log of a process that stays. It begins with the variables of the environment that look like settings and are none.
+func (l *logFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
+	log, err := l.open(cmd.ErrOrStderr())
+	if err == nil {
+		for _, s := range strangers(cmd.Root()) {
+			log.Warn(noSetting, "key", s.variable, "note", s.hint())
+		}
+	}
+	return log, err
+}
+
+func (l *logFlags) open(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(l.level)); err != nil {
 		return nil, &usageError{&assembly.SettingError{Name: "log-level", Value: l.level, Want: "want debug, info, warn or error"}}
@@ -95,7 +106,7 @@ func (b *backendsFlag) GetSlice() []string       { return b.specs }
 const readyText = "ready %s\n"
 
 func common(cmd *cobra.Command, l *logFlags, ready func(string)) (assembly.Common, error) {
-	log, err := l.logger(cmd.ErrOrStderr())
+	log, err := l.logger(cmd)
 	return assembly.Common{Log: log, Ready: ready, Release: Release}, err
 }
 
@@ -232,7 +243,7 @@ func exportServerCommand() *cobra.Command {
 		if state == "" {
 			return &usageError{&assembly.SettingError{Name: "state", Value: state, Want: "want the state directory of the node"}}
 		}
-		log, err := logs.logger(cmd.ErrOrStderr())
+		log, err := logs.logger(cmd)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@
 //   - A flag goes before the environment, the environment before the file.
 //   - A wrong setting is refused with its name and its value before anything is started or changed.
 //   - Results go to standard output, everything else to standard error.
+//   - A process that stays goes on when nobody reads its output any more; a command for people ends quietly.
 package cli
 
 import (
@@ -14,12 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -34,18 +33,18 @@ var errSilent = errors.New("differences found")
 
 // Main runs the command line and returns the exit status: 0, 1 for a failure, 2 for a wrong call.
 func Main(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
 	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(stderr, "scoria: %s\n", plainLines(err.Error()))
+		fmt.Fprintf(stderr, "scoria: %s\n", plainLines(saidWhere(cmd.Flags(), err).Error()))
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return 2
@@ -100,6 +99,13 @@ func newRoot() *cobra.Command {
 	root := group("scoria", "Block storage volumes as a service")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		flags := cmd.Flags()
+		if stays(flags) || measures(flags) {
+			outliveReaders()
+		}
+		if !stays(flags) {
+			tellStrangers(cmd)
+		}
 		if err := settle(cmd); err != nil {
 			return &usageError{err}
 		}

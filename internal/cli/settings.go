@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/scoria-storage/scoria/deploy/assembly"
 )
 
 const (
@@ -59,6 +61,7 @@ func fromEnvironment(flags *pflag.FlagSet, given map[string]bool) error {
 			return
 		}
 		given[f.Name] = true
+		said(f, "environment variable "+envName(f.Name))
 	})
 	return errors.Join(errs...)
 }
@@ -68,12 +71,37 @@ func fromEnvironment(flags *pflag.FlagSet, given map[string]bool) error {
 // so here and now.
 func isSetting(flags *pflag.FlagSet, name string) bool {
 	switch {
-	case flags.Lookup(flagConfig) != nil:
+	case stays(flags):
 		return name != "help"
-	case flags.Lookup(flagProfile) != nil:
+	case measures(flags):
 		return false
 	}
 	return slices.Contains([]string{flagEndpoint, flagProject, flagOutput, flagNoWait}, name)
+}
+
+// stays reports whether the flags are those of a process that stays, such as a node: others end when they have said their result.
+func stays(flags *pflag.FlagSet) bool { return flags.Lookup(flagConfig) != nil }
+
+// measures reports whether the flags are those of a bench, which must remove what it made.
+func measures(flags *pflag.FlagSet) bool { return flags.Lookup(flagProfile) != nil }
+
+// saidAnnotation is where a flag's value was said, if not on the command line.
+const saidAnnotation = "said"
+
+func said(f *pflag.Flag, where string) {
+	if f.Annotations == nil {
+		f.Annotations = map[string][]string{}
+	}
+	f.Annotations[saidAnnotation] = []string{where}
+}
+
+// saidWhere is the error of a setting with where it was said. What settle refuses has that already.
+func saidWhere(flags *pflag.FlagSet, err error) error {
+	f := flags.Lookup(assembly.SettingOf(err))
+	if f == nil || len(f.Annotations[saidAnnotation]) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s: %w", f.Annotations[saidAnnotation][0], err)
 }
 
 // repeatable reports whether the flag takes several values.

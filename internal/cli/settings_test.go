@@ -155,6 +155,9 @@ func TestWrongSettingsAreRefusedWithWhereTheyWereSaid(t *testing.T) {
 		"what is no setting":   {file: "size: 3\nno-descriptions: true\ncase: x\n", want: []string{`no setting "size"`, `no setting "no-descriptions"`, `no setting "case"`}},
 		"two documents":        {file: "name: a\n---\nname: b\n", want: []string{"line 2: a second document begins here"}},
 		"twice":                {file: "name: a\nname: b\n", want: []string{`line 2: "name" stands in line 1 already`}},
+		"twice in a table":     {file: "workers: 7\nquota:\n  volumes: 1\n  volumes: 2\n", want: []string{"scoria.yaml", `line 4: "volumes" stands in line 3 already`}},
+		"twice in a list":      {file: "backend:\n- {a: 1, a: 2}\n", want: []string{`line 2: "a" stands in line 2 already`}},
+		"nearly a setting":     {file: "wokers: 7\n", want: []string{`line 1: there is no setting "wokers", but "workers"`}},
 		"a list of them":       {file: "- name: a\n", want: []string{"line 1: want lines such as"}, not: "yaml."},
 		"a text":               {file: "name\n", want: []string{"line 1: want lines such as"}, not: "yaml."},
 		"unknown limit":        {file: "quota:\n  disks: 5\n", want: []string{"setting quota", `there is no limit "disks"`}},
@@ -218,8 +221,29 @@ func TestAnEmptyProjectIsRefused(t *testing.T) {
 	t.Setenv("SCORIA_PROJECT", "")
 	for _, command := range []string{"volume list", "operation list", "volume show v1", "verify"} {
 		_, stderr, status := scoria(t, strings.Split(command, " ")...)
-		if want := "scoria: setting project: value \"\": want 1 to 64 letters, digits, _ and -\n"; status != 2 || stderr != want {
+		if want := "scoria: environment variable SCORIA_PROJECT: setting project: value \"\": want 1 to 64 letters, digits, _ and -\n"; status != 2 || stderr != want {
 			t.Errorf("%s: status %d, said %q, want %q", command, status, stderr, want)
+		}
+	}
+}
+
+// What is found to be wrong only at the start, such as an address, is refused with where it was said, too.
+func TestWhatIsRefusedAtTheStartIsSaidWithItsPlace(t *testing.T) {
+	t.Setenv("SCORIA_NATS_LISTEN", "nowhere")
+	dir := t.TempDir()
+	file := configFile(t, "name: n1\nbackend: 3\nmetrics: 127.0.0.1:17001\n")
+	for place, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"file":        {[]string{"--nats-listen", ""}, "configuration file " + file + ", line 2: setting backend: value \"3\": "},
+		"environment": {nil, "environment variable SCORIA_NATS_LISTEN: setting nats-listen: value \"nowhere\": "},
+		"flag":        {[]string{"--nats-listen", "here"}, "scoria: setting nats-listen: value \"here\": "},
+		"two":         {[]string{"--nats-listen", "127.0.0.1:17001"}, ", line 3: setting metrics: value \"127.0.0.1:17001\": the setting nats-listen has this address"},
+	} {
+		_, stderr, status := scoria(t, append([]string{"up", "--data", filepath.Join(dir, "d"), "--listen", "127.0.0.1:0", "--config", file}, c.args...)...)
+		if status != 2 || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: status %d, said %q, want %q", place, status, stderr, c.want)
 		}
 	}
 }
