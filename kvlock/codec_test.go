@@ -34,6 +34,10 @@ var (
 		Owner: "op-1", Claims: []Claim{Exclusive("volume.v1")}, Phase: Running, Epoch: 1, Dispatch: 1,
 		Worker: "w", Token: "t", FenceRev: 9000, Era: 1, Since: at(0), Adopted: at(1), Revision: 9000,
 	}
+	goldenWaited = Record{ // in line, then let in
+		Owner: "op-1", Claims: []Claim{Exclusive("volume.v1")}, Phase: Granted, Dispatch: 1, FenceRev: 9000, Era: 1,
+		Since: at(0), Granted: at(4), Deadline: at(30), DispatchTo: "req.local.op-1", Payload: []byte("p"), Revision: 9000,
+	}
 	goldenLock = Lock{
 		Key: "snapshot.s1", Mode: ModeShared, Revision: 9000,
 		Holders: []Holder{{Owner: "op-1", Since: at(0)}, {Owner: "op-2", Since: at(1)}},
@@ -63,6 +67,7 @@ func TestGoldenOwnerRecords(t *testing.T) {
 	}{
 		{"owner-v1.msgpack", goldenFull, false},
 		{"owner-v1-adopted.msgpack", goldenAdopted, true},
+		{"owner-v1-waited.msgpack", goldenWaited, true},
 	} {
 		data := golden(t, c.file)
 		got, err := DecodeRecord(kvtx.Entry{Key: OwnerKey(c.want.Owner), Value: data, Revision: 9000, Exists: true})
@@ -198,7 +203,7 @@ func TestFenceOfAPendingTakeOverStaysOpen(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, name := range []string{"owner-v1.msgpack", "owner-v1-adopted.msgpack", "lock-v1.msgpack", "grant-v1.msgpack"} {
+	for _, name := range []string{"owner-v1.msgpack", "owner-v1-adopted.msgpack", "owner-v1-waited.msgpack", "lock-v1.msgpack", "grant-v1.msgpack"} {
 		data, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)

@@ -46,11 +46,12 @@ func readIdentity(path, name string) (string, error) {
 		return "", err
 	}
 	var f identityFields
-	if err := json.Unmarshal(data, &f); err != nil || f.ID == "" {
-		return "", fmt.Errorf("%s is damaged: it must hold the node's name and ID; restore it from a backup, or remove it and give the node a new name", path)
-	}
+	err = json.Unmarshal(data, &f)
 	if f.Version > identityFormat {
 		return "", fmt.Errorf("%s has format %d, this release reads up to %d: it belongs to a newer release", path, f.Version, identityFormat)
+	}
+	if err != nil || f.ID == "" {
+		return "", fmt.Errorf("%s is damaged: it must hold the node's name and ID; restore it from a backup, or remove it and give the node a new name", path)
 	}
 	if f.Name != name {
 		return "", &SettingError{Name: "name", Value: name,

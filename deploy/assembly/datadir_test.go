@@ -62,3 +62,25 @@ func TestDataDirOfANewerReleaseIsLeftAlone(t *testing.T) {
 		}
 	}
 }
+
+// The golden file is never edited: it stands for those that earlier releases wrote.
+func TestTheMarkerEqualsItsGoldenFile(t *testing.T) {
+	t.Parallel()
+	golden, err := os.ReadFile("testdata/scoria-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for range 2 { // it is written, then read
+		d, err := openDataDir(dir, "0.1.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, marker)); err != nil || string(got) != string(golden) {
+			t.Fatalf("%s is %s (%v), the golden file is %s", marker, got, err, golden)
+		}
+	}
+}

@@ -98,6 +98,7 @@ func TestSocketPathsFitAndStay(t *testing.T) {
 	if err := one.Prepare(); err != nil {
 		t.Fatal(err)
 	}
+	goldenSockets(t, dir, one)
 	t.Setenv("XDG_RUNTIME_DIR", "/elsewhere")
 	t.Setenv("TMPDIR", "/elsewhere")
 	if again, err := ctl.Find(dir); err != nil || again != one {
@@ -108,5 +109,32 @@ func TestSocketPathsFitAndStay(t *testing.T) {
 	}
 	if _, err := ctl.Find(dir); err == nil || !strings.Contains(err.Error(), "export.sockets") {
 		t.Errorf("damaged memory: %v, want an error that names the file", err)
+	}
+}
+
+// goldenSockets compares what a server remembered of its sockets with the golden file, which is never edited, and reads that one.
+func goldenSockets(t *testing.T, dir string, p ctl.Paths) {
+	t.Helper()
+	golden, err := os.ReadFile("testdata/sockets-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nbd, control = "/run/scoria/0a1b2c3d4e5f6071.nbd", "/run/scoria/0a1b2c3d4e5f6071.ctl"
+	file := filepath.Join(dir, "export.sockets")
+	written, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.NewReplacer(p.NBD, nbd, p.Control, control).Replace(string(written)); got != string(golden) {
+		t.Errorf("sockets are remembered as %s, in the golden file as %s", got, golden)
+	}
+	if err := os.WriteFile(file, golden, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ctl.Find(dir); err != nil || got.NBD != nbd || got.Control != control {
+		t.Errorf("the golden file reads as %s and %s, %v", got.NBD, got.Control, err)
+	}
+	if err := os.WriteFile(file, written, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
