@@ -168,7 +168,10 @@ func TestCinderClientDoesWhatTheOtherLacks(t *testing.T) {
 	if v := s.Get(t, volume); v.Status != "reserved" {
 		t.Errorf("volume is %s, want reserved", v.Status)
 	}
-	out = c.must("attachment-update", id, "--host", "h1", "--initiator", "iqn.1994-05.com.redhat:x", "--ip", "127.0.0.1", "--platform", "x86_64", "--ostype", "linux2")
+	if _, errs, status := c.try("attachment-update", id, "--host", "othernode"); status == 0 || !strings.Contains(errs, "can be attached only on the machine of node n1") {
+		t.Errorf("attachment-update for another host: status %d, %s", status, errs)
+	}
+	out = c.must("attachment-update", id, "--host", "n1", "--initiator", "iqn.1994-05.com.redhat:x", "--ip", "127.0.0.1", "--platform", "x86_64", "--ostype", "linux2")
 	if !strings.Contains(out, "nbd+unix:///"+id) {
 		t.Errorf("attachment-update printed %s", out)
 	}

@@ -90,7 +90,7 @@ func TestOnAFullDiskWhatFreesRoomGoesOn(t *testing.T) {
 		volumes = append(volumes, s.Create(t, harness.M{"name": fmt.Sprint("v", i), "size": 1}))
 	}
 	snapshot := s.Snapshot(t, volumes[0])
-	attached := s.Must(t, http.StatusOK, http.MethodPost, "/attachments", harness.M{"attachment": harness.M{"volume_uuid": volumes[1], "connector": harness.M{"host": "h"}}}, nil)
+	attached := s.Must(t, http.StatusOK, http.MethodPost, "/attachments", harness.M{"attachment": harness.M{"volume_uuid": volumes[1], "connector": harness.M{"host": "localhost"}}}, nil)
 	attachment := strings.Split(string(attached.Body), `"`)[5]
 
 	s.fill(t, 64<<10)

@@ -234,7 +234,7 @@ func (k *tenant) revert(ctx context.Context, d *disk) error {
 }
 
 func (k *tenant) attach(ctx context.Context, d *disk) error {
-	ans, err := k.ask(ctx, http.MethodPost, "/attachments", M{"attachment": M{"volume_uuid": d.id, "connector": M{"host": "h1"}}})
+	ans, err := k.ask(ctx, http.MethodPost, "/attachments", M{"attachment": M{"volume_uuid": d.id, "connector": M{"host": "n1"}}})
 	if err != nil {
 		return err
 	}

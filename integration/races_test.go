@@ -224,7 +224,7 @@ func TestQuotaHoldsUnderParallelCreates(t *testing.T) {
 func TestOneOfTwoWins(t *testing.T) {
 	t.Parallel()
 	s := harness.Up(t, "--quota", "volumes=-1,snapshots=-1,gigabytes=-1")
-	connector := M{"host": "h1"}
+	connector := M{"host": "n1"}
 	for round := range 10 {
 		volume := s.Create(t, M{"size": 1})
 		attach := func(int) (*harness.Answer, error) {

@@ -1,6 +1,8 @@
 package messages
 
 import (
+	"encoding/json"
+
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -39,6 +41,20 @@ func (r *AttachVolume) Validate() error {
 		return fieldError("connector", "it has %d bytes, at most %d are allowed", len(r.Connector), maxConnector)
 	}
 	return nil
+}
+
+// ReadConnector returns the host and the device that a connector names; "" for what it does not name.
+func ReadConnector(connector []byte) (host, device string) {
+	var k struct {
+		Host       any `json:"host"`
+		Mountpoint any `json:"mountpoint"`
+	}
+	if len(connector) == 0 || json.Unmarshal(connector, &k) != nil {
+		return "", ""
+	}
+	host, _ = k.Host.(string)
+	device, _ = k.Mountpoint.(string)
+	return host, device
 }
 
 // Claims: the volume's attachments exclusively, for the moment of the change; the volume shared.

@@ -3,6 +3,8 @@ package volumenode
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -112,12 +114,24 @@ func (n *Node) registerBackend(ctx context.Context, b served) error {
 	return err
 }
 
+// hosts are the names of this machine: exports are reached through a socket of its file system.
+func (n *Node) hosts() []string {
+	names := []string{n.cfg.Name}
+	if name, err := os.Hostname(); err == nil && !slices.Contains(names, name) {
+		names = append(names, name)
+	}
+	return names
+}
+
 // describe is the record of a backend.
 func (n *Node) describe(b served) records.Backend {
 	info := b.Info()
 	r := records.Backend{
 		Name: b.spec.Name, Kind: info.Kind, Fencing: string(info.Fencing), Reflink: info.Capabilities.CloneWhileOpen,
 		KeepsData: info.Capabilities.KeepsData, Zone: n.cfg.Zone, Identity: info.Identity,
+	}
+	if r.KeepsData {
+		r.Hosts = n.hosts()
 	}
 	switch info.Fencing {
 	case driver.FencingNode, driver.FencingNone:

@@ -199,6 +199,10 @@ func TestNodeServesItsBackends(t *testing.T) {
 	if local.Kind != "file" || local.Node != node.ID || local.NodeName != "n1" || !local.KeepsData {
 		t.Errorf("backend record %+v", local)
 	}
+	machine, err := os.Hostname()
+	if err != nil || !local.Reaches("n1") || !local.Reaches(machine) || local.Reaches("other-"+machine) {
+		t.Errorf("the record says that %q reach the backend, want n1 and %q (%v)", local.Hosts, machine, err)
+	}
 	if fake, _ := operationstest.Get[records.Backend](t, s.World, records.BackendKey("fake")); fake.Kind != "null" || fake.Node != "" || fake.KeepsData {
 		t.Errorf("backend record %+v", fake)
 	}

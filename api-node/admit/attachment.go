@@ -46,7 +46,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 		if err != nil {
 			return err
 		}
-		if err := d.checkAttachable(v.T); err != nil {
+		if err := d.checkAttachable(v.T, nil); err != nil {
 			return err
 		}
 		old, err := read[block.Attachment](s, key)

@@ -215,3 +215,33 @@ func TestAttachmentOfAnotherProjectIsNotFound(t *testing.T) {
 	_, err = s.submitAs(bob, "", &messages.AttachVolume{Volume: block.VolumeID(acc.Resource), Attachment: a.ID})
 	wantRefused(t, err, messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = "+string(a.ID)+".")
 }
+
+// The socket of an export is in the file system of the node's machine: any other host would be told that it is attached, and reach
+// nothing.
+func TestAHostThatDoesNotReachTheVolumeIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	s.register(records.Backend{Name: "b1", Kind: "file", Fencing: "node", Reflink: true, KeepsData: true, NodeName: "n1", Hosts: []string{"n1", "vm.example.org"}}, -1)
+	s.until("its hosts are in the view", func() bool { b, _ := s.view.Backend("b1"); return len(b.Hosts) == 2 })
+	v := s.newVolume()
+	a, rev, err := s.admit.Reserve(t.Context(), alice, v, "", "vm-1", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(0, s.view.Wait(t.Context(), rev))
+	attach := func(id block.AttachmentID, host string) error {
+		_, err := s.submitAs(alice, "", &messages.AttachVolume{Volume: v, Attachment: id, Instance: "vm-1", Connector: []byte(`{"ip": "10.0.0.1", "host": "` + host + `"}`)})
+		return err
+	}
+	before := s.bucket()
+	for _, id := range []block.AttachmentID{"", a.ID} { // one that is made at once, and the reserved one
+		wantRefused(t, attach(id, "othernode"), messages.CodeInvalid, `Invalid input received: host "othernode" does not reach the volume: `+
+			"volumes of backend b1 can be attached only on the machine of node n1, whose names are n1, vm.example.org and localhost.")
+	}
+	if after := s.bucket(); after != before {
+		t.Errorf("refused attachments left\n%s\nbefore there was\n%s", after, before)
+	}
+	if err := attach(a.ID, "VM"); err != nil {
+		t.Errorf("the machine itself is refused: %v", err)
+	}
+}

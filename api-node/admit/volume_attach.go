@@ -24,7 +24,7 @@ func (d *draft) attachVolume() error {
 	if a.exists && !d.p.caller.sees(a.T.Project) {
 		return attachmentNotFound(r.Attachment)
 	}
-	if err := d.checkAttachable(v.T); err != nil {
+	if err := d.checkAttachable(v.T, r.Connector); err != nil {
 		return err
 	}
 	if a.exists {
@@ -42,10 +42,18 @@ func (d *draft) attachVolume() error {
 	return nil
 }
 
-// checkAttachable refuses what no backend of this kind can do.
-func (d *draft) checkAttachable(v block.Volume) error {
-	if b, known := d.a.hints.Backend(v.Backend); known && !b.KeepsData {
+// checkAttachable refuses what no backend of this kind can do, and a host that would get a way to the volume that it cannot go.
+func (d *draft) checkAttachable(v block.Volume, connector []byte) error {
+	b, known := d.a.hints.Backend(v.Backend)
+	host, _ := messages.ReadConnector(connector)
+	switch {
+	case !known:
+		return nil
+	case !b.KeepsData:
 		return messages.Errorf(messages.CodeUnsupported, "backend %s keeps no data: there is nothing to attach", v.Backend)
+	case !b.Reaches(host):
+		return invalidInput("host %q does not reach the volume: volumes of backend %s can be attached only on the machine of node %s, whose names are %s "+
+			"and localhost.", host, v.Backend, b.NodeName, strings.Join(b.Hosts, ", "))
 	}
 	return nil
 }

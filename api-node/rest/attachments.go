@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/scoria-storage/scoria/api-node/view"
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
@@ -136,7 +137,7 @@ var attachmentOrder = map[string]func(a, b *view.Attachment) int{
 }
 
 func attachedHost(r *view.Attachment) string {
-	host, _ := connectorHost(r.Connector)
+	host, _ := messages.ReadConnector(r.Connector)
 	return host
 }
 

@@ -1,9 +1,8 @@
 package rest
 
 import (
-	"encoding/json"
-
 	"github.com/scoria-storage/scoria/api-node/view"
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
@@ -151,7 +150,7 @@ func (v *volumeView) appendAttachments(b []byte, r *view.Volume) []byte {
 		if n++; n > 1 {
 			b = append(b, ", "...)
 		}
-		host, device := connectorHost(a.Connector)
+		host, device := messages.ReadConnector(a.Connector)
 		b = append(b, `{"id": `...)
 		b = appendString(b, string(r.ID))
 		b = append(b, `, "attachment_id": `...)
@@ -172,23 +171,6 @@ func (v *volumeView) appendAttachments(b []byte, r *view.Volume) []byte {
 		b = append(b, '}')
 	}
 	return append(b, ']')
-}
-
-// connectorHost reads the host and the device out of what a host said of itself.
-func connectorHost(connector []byte) (host, device string) {
-	if len(connector) == 0 {
-		return "", ""
-	}
-	var k struct {
-		Host       any `json:"host"`
-		Mountpoint any `json:"mountpoint"`
-	}
-	if json.Unmarshal(connector, &k) != nil {
-		return "", ""
-	}
-	host, _ = k.Host.(string)
-	device, _ = k.Mountpoint.(string)
-	return host, device
 }
 
 // replyVolume answers with one volume.

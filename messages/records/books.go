@@ -1,6 +1,8 @@
 package records
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/scoria-storage/scoria/messages/block"
@@ -91,6 +93,25 @@ type Backend struct {
 	// Identity is that of the storage behind the backend, from its first registration on; empty: it has none, or was
 	// registered by a release that did not record it.
 	Identity string `msgpack:"identity,omitempty"`
+	// Hosts are the names of the one machine that reaches the backend's volumes; empty: any host does, or the backend was
+	// registered by a release that did not say.
+	Hosts []string `msgpack:"hosts,omitempty"`
+}
+
+// Reaches reports whether a host reaches the backend's volumes: one that gives no name, localhost, or one of the machine's
+// names. A name without a domain stands for that name in every domain.
+func (b *Backend) Reaches(host string) bool {
+	return host == "" || len(b.Hosts) == 0 || strings.EqualFold(host, "localhost") ||
+		slices.ContainsFunc(b.Hosts, func(name string) bool { return sameHost(name, host) })
+}
+
+func sameHost(a, b string) bool {
+	shortA, _, fullA := strings.Cut(a, ".")
+	shortB, _, fullB := strings.Cut(b, ".")
+	if fullA && fullB {
+		return strings.EqualFold(a, b)
+	}
+	return strings.EqualFold(shortA, shortB)
 }
 
 // Storage says of which backend a storage is. It is made in the commit that records the identity in the backend, and

@@ -72,9 +72,27 @@ func TestFormatsOfEarlierReleasesAreRead(t *testing.T) {
 	golden(t, "pool-1", Pool{Backend: "local", TotalBytes: 1 << 40, FreeBytes: 1 << 39, ReportedAt: moment, Ratio: 20, AllocatedGiB: 77})
 	golden(t, "backend-1", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", Reflink: true, KeepsData: true, Zone: "nova"})
 	golden(t, "backend-2", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", KeepsData: true, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC"})
+	golden(t, "backend-3", Backend{Name: "local", Kind: "file", Fencing: "node", Node: "id", NodeName: "n1", KeepsData: true, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC",
+		Hosts: []string{"n1", "machine.example.org"}})
 	golden(t, "storage-1", Storage{Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC", Backend: "local"})
 	golden(t, "node-2", Node{Name: "n1", ID: "id", Backends: []string{"local"}, Processes: map[string][]string{"n1-AAAAAAAAAA": {"local"}}, Seen: moment, Release: "0.1.0"})
 	golden(t, "node-1", Node{Name: "n1", ID: "id", Backends: []string{"local", "fake"}, Seen: moment, Release: "0.1.0"})
+}
+
+func TestABackendIsReachedByItsMachineAlone(t *testing.T) {
+	t.Parallel()
+	b := Backend{Hosts: []string{"n1", "vm.example.org"}}
+	for host, want := range map[string]bool{
+		"": true, "localhost": true, "n1": true, "vm.example.org": true, "vm": true, "VM.Example.ORG": true, "n1.example.org": true,
+		"other": false, "vm.example.com": false, "example.org": false, "vm2": false, ".": false,
+	} {
+		if got := b.Reaches(host); got != want {
+			t.Errorf("Reaches(%q) = %v, want %v", host, got, want)
+		}
+	}
+	if b := (Backend{}); !b.Reaches("other") {
+		t.Error("a backend of an earlier release is reached by some hosts only")
+	}
 }
 
 func TestRecordsOfOthersAreRefusedInWords(t *testing.T) {
