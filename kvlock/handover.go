@@ -162,16 +162,25 @@ func (h *handover) grant(owner string) bool {
 		locks[i].add(owner, c.Mode, now)
 		h.write(locks[i])
 	}
-	rec.letIn(now)
+	h.letIn(rec, now)
 	h.granted = append(h.granted, rec)
 	h.bytes += len(rec.Payload)
 	return true
 }
 
-// letIn makes the record of a waiter that of an operation that holds its claims.
-func (r *Record) letIn(now time.Time) {
-	r.Phase, r.Granted = Granted, now
+// letIn makes the record of a waiter that of an operation that holds its claims. Its fence is this write: above that of whoever held them.
+func (h *handover) letIn(r *Record, now time.Time) {
+	r.Phase, r.Granted = r.letInAs(), now
+	r.FenceRev, r.Era = 0, h.l.era
 	r.Dispatch++
+}
+
+// letInAs is the phase of an operation that gets its claims: nobody drives one that is dispatched yet.
+func (r *Record) letInAs() Phase {
+	if r.DispatchTo == "" {
+		return Running
+	}
+	return Granted
 }
 
 // keeps says whether the lock keeps an operation that waits for it from its grant.

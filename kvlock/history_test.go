@@ -172,8 +172,8 @@ func (a *actor) gaveUp(ctx context.Context, owner string, call int64, claims []k
 	if errors.Is(err, kvlock.ErrNotFound) || err == nil && rec.Granted.IsZero() {
 		return
 	}
-	if err != nil {
-		a.t.Errorf("Record(%s): %v", owner, err)
+	if err != nil || rec.Live() {
+		a.t.Errorf("Record(%s) after giving up is %s, %v: want it ended", owner, rec.Phase, err)
 	}
 	for _, c := range claims {
 		a.h.add(a.client, c.Key, call, verb{owner: owner, mode: c.Mode})

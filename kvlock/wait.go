@@ -2,7 +2,6 @@ package kvlock
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,12 +15,14 @@ type Wait struct {
 	// Deadline is when it gives up; zero: never. Whoever goes through a line after it ends the operation; nobody does before.
 	Deadline time.Time
 	// Dispatch is the subject, below that of [kvtx.Store.DispatchSubject], under which workers are told of the operation, in the
-	// commit that grants it; the dispatch number follows as the last token. "": nobody is told, the caller itself waits for it.
+	// commit that grants it; the dispatch number follows as the last token. "": nobody is told, the caller itself waits for it and
+	// is its worker: once it is granted it is Running, in epoch 0.
 	Dispatch string
 }
 
 // StageQueue stages a new operation that holds its claims, all of them, if nobody who holds or waits for one of the keys conflicts; else
-// it stands at the end of the line of every key that it claims, and holds nothing. The record's phase says which: Granted or Queued.
+// it stands at the end of the line of every key that it claims, and holds nothing. The record's phase says which: Granted (Running without
+// a dispatch) or Queued.
 // The dispatch, if it wants one, is published with the grant: here, or in the commit that grants it later. Read Keys(owner, claims...).
 // Errors: *ExistsError; ErrTooLarge if a line is full; ErrDeadline if it would have to wait and may not any more; ErrInvalid, ErrBroken, ErrNewer.
 func (l *Locker) StageQueue(s kvtx.Snapshot, tx *kvtx.Tx, owner string, payload []byte, wait Wait, claims ...Claim) (Record, error) {
@@ -49,7 +50,7 @@ func (l *Locker) StageQueue(s kvtx.Snapshot, tx *kvtx.Tx, owner string, payload 
 	if waits {
 		rec.Phase, rec.Dispatch, rec.Deadline = Queued, 0, fromMillis(toMillis(wait.Deadline))
 	} else {
-		rec.Granted = rec.Since
+		rec.Phase, rec.Granted = rec.letInAs(), rec.Since
 	}
 	if err := rec.stage(tx); err != nil { // first: consumers may see a prefix of the commit
 		return rec, err
@@ -87,7 +88,7 @@ func (l *Locker) Queue(ctx context.Context, owner string, payload []byte, wait W
 	if err != nil {
 		return rec, err
 	}
-	l.Observe(EventOf(map[Phase]EventKind{Queued: Enqueued, Granted: Acquired}[rec.Phase], rec))
+	l.Observe(EventOf(map[Phase]EventKind{Queued: Enqueued, Granted: Acquired, Running: Acquired}[rec.Phase], rec))
 	return rec, nil
 }
 
@@ -158,8 +159,8 @@ func (l *Locker) Leave(ctx context.Context, owner, reason string) (Record, error
 }
 
 // Acquire claims the keys for a new operation, all or none, and waits in line for them until ctx ends or the deadline has passed. The
-// caller is the operation's worker. If it dies while it waits, the operation is granted all the same: without a dispatch in wait nobody
-// then hears of it until somebody breaks it, so a program whose operations matter gives one.
+// caller is the operation's worker in epoch 0, as with TryAcquire. If it dies while it waits, the operation is granted all the same:
+// without a dispatch in wait nobody then hears of it until somebody breaks it, so a program whose operations matter gives one.
 //
 // A repeated call with the same owner and claims goes on waiting, or returns the grant.
 // Errors: ctx's, with nothing left behind; ErrDeadline; ErrVoid if somebody else made it leave; *ExistsError if another worker has it;
@@ -187,17 +188,10 @@ func (l *Locker) Acquire(ctx context.Context, owner string, payload []byte, wait
 			return Grant{}, err
 		}
 	}
-	g, err := l.begun(ctx, rec)
-	if err != nil && ctx.Err() != nil {
-		return Grant{}, l.giveUp(ctx, rec, err)
+	if rec.Epoch != 0 {
+		return Grant{}, &ExistsError{Record: rec}
 	}
-	return g, err
-}
-
-// begun takes an operation over that was just granted.
-func (l *Locker) begun(ctx context.Context, rec Record) (Grant, error) {
-	g, _, err := l.Adopt(ctx, rec.Owner, "acquirer", rand.Text())
-	return g, err
+	return l.GrantOf(rec), nil
 }
 
 // DeadlinePassed is the reason of a leave at the deadline.
@@ -254,12 +248,9 @@ func (l *Locker) giveUp(ctx context.Context, rec Record, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
 	l.store.Cached(ctx, OwnerKey(rec.Owner)) // a commit with it that is on its way is waited for
-	_, err := l.Leave(ctx, rec.Owner, why.Error())
-	if errors.Is(err, ErrInvalid) { // it was granted meanwhile
-		var g Grant
-		if g, err = l.begun(ctx, rec); err == nil {
-			err = l.End(ctx, g, Undone, nil)
-		}
+	rec, err := l.Leave(ctx, rec.Owner, why.Error())
+	if errors.Is(err, ErrInvalid) && rec.Epoch == 0 { // it was granted meanwhile
+		err = l.End(ctx, l.GrantOf(rec), Undone, nil)
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrEnded) && !errors.Is(err, ErrAdopted) {
 		return errors.Join(why, fmt.Errorf("operation %s may still wait or hold its claims: %w", rec.Owner, err))

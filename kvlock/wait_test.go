@@ -60,7 +60,7 @@ func TestTheReleaserGrantsTheNextInItsOwnCommit(t *testing.T) {
 		}
 	}
 	release(t, l, "op-1")
-	wantPhase(t, l, kvlock.Granted, "op-2")
+	wantPhase(t, l, kvlock.Running, "op-2")
 	wantPhase(t, l, kvlock.Queued, "op-3")
 	kvlocktest.RequireHeld(t, l, "op-2", kvlock.Exclusive(v))
 	release(t, l, "op-2")
@@ -84,10 +84,10 @@ func TestReadersDoNotPassAWaitingWriterAndAreLetInTogether(t *testing.T) {
 	wantErr(t, "TryAcquire of a reader", err, kvlock.ErrConflict)
 	queue(t, l, "w-2", kvlock.Exclusive(v))
 	release(t, l, "r-1")
-	wantPhase(t, l, kvlock.Granted, "w-1")
+	wantPhase(t, l, kvlock.Running, "w-1")
 	wantPhase(t, l, kvlock.Queued, "r-2", "r-3", "r-4", "w-2")
 	release(t, l, "w-1")
-	wantPhase(t, l, kvlock.Granted, "r-2", "r-3", "r-4")
+	wantPhase(t, l, kvlock.Running, "r-2", "r-3", "r-4")
 	wantPhase(t, l, kvlock.Queued, "w-2")
 	for _, r := range []string{"r-3", "r-2", "r-4"} {
 		wantPhase(t, l, kvlock.Queued, "w-2")
@@ -110,7 +110,7 @@ func TestAWaiterOfSeveralKeysIsGrantedAllOrNone(t *testing.T) {
 	release(t, l, "op-a")
 	wantPhase(t, l, kvlock.Queued, "both")
 	release(t, l, "op-b")
-	wantPhase(t, l, kvlock.Granted, "both")
+	wantPhase(t, l, kvlock.Running, "both")
 	kvlocktest.RequireHeld(t, l, "both", kvlock.Exclusive("a"), kvlock.Exclusive("b"), kvlock.Exclusive("c"))
 	release(t, l, "both")
 	kvlocktest.RequireFree(t, l)
@@ -148,7 +148,7 @@ func TestAWaiterThatLeavesLetsThoseBehindIn(t *testing.T) {
 	if err != nil || rec.Phase != kvlock.Void || rec.Live() || rec.Audit[0].Reason != "the user changed her mind" {
 		t.Errorf("Leave = %+v, %v", rec, err)
 	}
-	wantPhase(t, l, kvlock.Granted, "r-2", "r-3")
+	wantPhase(t, l, kvlock.Running, "r-2", "r-3")
 	_, err = l.Leave(t.Context(), "w-1", "again")
 	wantErr(t, "Leave of one that left", err, kvlock.ErrEnded)
 	_, err = l.Leave(t.Context(), "r-2", "no")
@@ -168,7 +168,7 @@ func TestBreakGrantsTheNext(t *testing.T) {
 	if err := l.Break(t.Context(), "op-1", "gone", kvlock.NothingFenced); err != nil {
 		t.Fatal(err)
 	}
-	wantPhase(t, l, kvlock.Granted, "op-2")
+	wantPhase(t, l, kvlock.Running, "op-2")
 }
 
 func TestAGranterEndsAWaiterPastItsDeadline(t *testing.T) {
@@ -202,13 +202,13 @@ func TestAGranterEndsAWaiterPastItsDeadline(t *testing.T) {
 	mu.Unlock()
 	release(t, l, "x") // w-1 would be blocked at a; it has expired: r-3 here and r-2 at the other key are free
 	wantPhase(t, l, kvlock.Void, "w-1")
-	wantPhase(t, l, kvlock.Granted, "r-2", "r-3")
+	wantPhase(t, l, kvlock.Running, "r-2", "r-3")
 	if rec := record(t, l, "w-1"); string(rec.Payload) != "left" || !slices.Contains(left, "w-1") || !kvtxExists(t, store, "left.w-1") {
 		t.Errorf("record %+v, left %v: want what the caller stages with a leave", rec, left)
 	}
 	_, err := l.Queue(t.Context(), "late", nil, wait, kvlock.Exclusive("a"))
 	wantErr(t, "Queue with a deadline in the past", err, kvlock.ErrDeadline)
-	if rec, err := l.Queue(t.Context(), "free", nil, wait, kvlock.Exclusive("c")); err != nil || rec.Phase != kvlock.Granted {
+	if rec, err := l.Queue(t.Context(), "free", nil, wait, kvlock.Exclusive("c")); err != nil || rec.Phase != kvlock.Running {
 		t.Errorf("Queue of what need not wait = %s, %v", rec.Phase, err)
 	}
 	kvlocktest.RequireSound(t, l)
@@ -326,7 +326,7 @@ func TestTwoEndsAtTheSameMomentDoNotForgetTheWaiterOfBoth(t *testing.T) {
 			})
 		}
 		ends.Wait()
-		eventually(t, "the waiter for both is granted", func() bool { return record(t, waker, both).Phase == kvlock.Granted })
+		eventually(t, "the waiter for both is granted", func() bool { return record(t, waker, both).Phase == kvlock.Running })
 	}
 	stop()
 	wg.Wait()
@@ -389,7 +389,7 @@ func TestADowngradeLetsTheReadersInThatWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantPhase(t, l, kvlock.Granted, "r-1")
+	wantPhase(t, l, kvlock.Running, "r-1")
 	wantPhase(t, l, kvlock.Queued, "r-2", "w-1")
 	kvlocktest.RequireHeld(t, l, "op-1", kvlock.Shared("a"), kvlock.Exclusive("b"))
 	if !slices.Equal(g.Claims(), []kvlock.Claim{kvlock.Shared("a"), kvlock.Exclusive("b")}) {
@@ -405,7 +405,7 @@ func TestADowngradeLetsTheReadersInThatWait(t *testing.T) {
 	if g, err = l.Downgrade(t.Context(), g, "b"); err != nil {
 		t.Fatal(err)
 	}
-	wantPhase(t, l, kvlock.Granted, "r-2")
+	wantPhase(t, l, kvlock.Running, "r-2")
 	kvlocktest.RequireSound(t, l)
 	if err := l.Release(t.Context(), g); err != nil {
 		t.Fatal(err)
