@@ -318,6 +318,7 @@ func (h *handover) stage(tx *kvtx.Tx, check bool) error {
 	for _, key := range h.wakes {
 		tx.Publish(h.l.store.DispatchSubject(wakeToken, key, rand.Text()), nil, nil)
 	}
+	h.observe(tx)
 	return nil
 }
 

@@ -183,13 +183,17 @@ func (l *Locker) Acquire(ctx context.Context, owner string, payload []byte, wait
 	if err != nil {
 		return Grant{}, err
 	}
-	if rec.Phase == Queued {
+	waits := rec.Phase == Queued
+	if waits {
 		if rec, err = l.await(ctx, rec); err != nil {
 			return Grant{}, err
 		}
 	}
 	if rec.Epoch != 0 {
 		return Grant{}, &ExistsError{Record: rec}
+	}
+	if waits {
+		l.Observe(EventOf(Acquired, rec))
 	}
 	return l.GrantOf(rec), nil
 }

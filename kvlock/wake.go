@@ -97,6 +97,7 @@ func (w *wakes) serve(ctx context.Context, msg jetstream.Msg) {
 	case errors.Is(err, ErrInvalid): // no key of a lock: nobody here sent it
 		err = msg.Term()
 	case err == nil:
+		w.l.Observe(Event{Kind: Woken})
 		err = msg.DoubleAck(ctx)
 	}
 	if err != nil && ctx.Err() == nil {

@@ -18,6 +18,7 @@ type Tx struct {
 	checks    []op
 	publishes []op
 	applied   func(Entry) bool
+	then      []func()
 	err       error
 }
 
@@ -92,6 +93,20 @@ func (tx *Tx) Publish(subject string, data []byte, header nats.Header) {
 // of its key and says whether this write, or a later one that follows from it, stands there. Without it a lost answer is decided by the
 // writer's mark on the entry, and a write that was replaced by another one before this could be looked at ends with [ErrInDoubt].
 func (tx *Tx) Prove(applied func(Entry) bool) { tx.applied = applied }
+
+// Then has f called once the commit is made, on the goroutine of its caller, before the call returns. It is not called for what was
+// refused, staged nothing, or was left in doubt.
+func (tx *Tx) Then(f func()) { tx.then = append(tx.then, f) }
+
+// made calls what waits for the commit.
+func (tx *Tx) made() {
+	if tx.empty() {
+		return
+	}
+	for _, f := range tx.then {
+		f()
+	}
+}
 
 // Len is the number of messages that are staged. At most [MaxMessages] fit.
 func (tx *Tx) Len() int { return len(tx.writes) + len(tx.checks) + len(tx.publishes) }

@@ -103,3 +103,40 @@ func puts(tx *kvtx.Tx, n, size int) {
 		tx.Put(fmt.Sprintf("many.%d.%d", size, i), make([]byte, size), 0)
 	}
 }
+
+// TestThenIsCalledOnceTheCommitIsMade: once, however often its function ran, and never for what was not written.
+func TestThenIsCalledOnceTheCommitIsMade(t *testing.T) {
+	t.Parallel()
+	url := serve(t).ClientURL()
+	s, other := open(t, url), open(t, url)
+	r := commit(t, s, func(tx *kvtx.Tx) { tx.Put("k.a", []byte("1"), 0) })
+	get(t, other, "k.a")
+	commit(t, s, func(tx *kvtx.Tx) { tx.Put("k.a", []byte("2"), r.Revision("k.a")) })
+	runs, calls := 0, 0
+	_, err := other.Update(ctx(t), []string{"k.a"}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error { // it remembers the first revision
+		runs++
+		tx.Then(func() { calls++ })
+		return incrementAll(snap, tx, []string{"k.a"})
+	})
+	if err != nil || calls != 1 || runs < 2 {
+		t.Errorf("after %d runs called %d times, %v; want at least two runs and one call", runs, calls, err)
+	}
+	never := func(tx *kvtx.Tx) { tx.Then(func() { t.Error("called although nothing was written") }) }
+	if _, err := s.Update(ctx(t), nil, func(_ kvtx.Snapshot, tx *kvtx.Tx) error { never(tx); return nil }); err != nil {
+		t.Error(err)
+	}
+	refusal := errors.New("no")
+	if _, err := s.Update(ctx(t), nil, func(_ kvtx.Snapshot, tx *kvtx.Tx) error {
+		never(tx)
+		tx.Put("k.b", nil, 0)
+		return refusal
+	}); !errors.Is(err, refusal) {
+		t.Error(err)
+	}
+	var late kvtx.Tx
+	never(&late)
+	late.Put("k.a", nil, r.Revision("k.a"))
+	if _, err := s.Commit(ctx(t), &late); !errors.Is(err, kvtx.ErrConflict) {
+		t.Error(err)
+	}
+}

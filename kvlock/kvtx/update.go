@@ -89,6 +89,9 @@ func (s *Store) do(m *member, keys ...string) (Result, error) {
 		case o.panicked != nil:
 			panic(o.panicked) // Of the caller's function, where the caller can see it.
 		case o.fetch == nil:
+			if o.err == nil {
+				m.tx.made()
+			}
 			return o.result, o.err
 		}
 		missing = o.fetch
