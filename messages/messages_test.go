@@ -107,6 +107,7 @@ func TestEnvelopesOfEarlierReleasesAreRead(t *testing.T) {
 		"list-1":      &ListObjects{V: 1, Backend: "local", AfterClass: "volume", AfterID: idA},
 		"objects-1":   &Objects{V: 1, Objects: []Object{{"volume", idA, 1 << 30}}, More: true},
 		"objects-2":   &Objects{V: 1, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC", KeepsNoData: true},
+		"room-1":      &Room{V: 1, Short: "the disk is full"},
 		"processes-1": &Processes{V: 1, Processes: []string{"n1-AAAAAAAAAA", "n1-BBBBBBBBBB"}},
 	} {
 		if err := Decode(goldenFile(t, name, Encode(v)), v); err != nil {

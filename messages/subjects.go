@@ -20,6 +20,8 @@ const (
 	SubmitAll = submitPrefix + ">"
 	// GetAll is what API nodes subscribe to for questions, in the queue group QueueGroup.
 	GetAll = getPrefix + "*"
+	// RoomSubject is where a process that has the NATS server in it answers whether there is room on its disk: any question, and Room.
+	RoomSubject = "scoria.v1.room"
 	// EventAll is where all Updates are.
 	EventAll = eventPrefix + ">"
 	// QueueGroup shares the messages among API nodes.

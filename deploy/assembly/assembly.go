@@ -114,12 +114,12 @@ func dial(urls, name string, log *slog.Logger) (*nats.Conn, error) {
 }
 
 // open makes or verifies the stream, and the lock library on it.
-func open(ctx context.Context, nc *nats.Conn, replicas int, node string, reg prometheus.Registerer, log *slog.Logger) (*kvtx.Store, *kvlock.Locker, error) {
+func open(ctx context.Context, nc *nats.Conn, replicas int, node string, reg prometheus.Registerer, log *slog.Logger, mayPurge func(context.Context) error) (*kvtx.Store, *kvlock.Locker, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := kvtx.Ensure(ctx, js, kvtx.Config{Replicas: replicas}, kvtx.WithLogger(log))
+	store, err := kvtx.Ensure(ctx, js, kvtx.Config{Replicas: replicas}, kvtx.WithLogger(log), kvtx.WithPurgeGate(mayPurge))
 	if err != nil {
 		if errors.Is(err, kvtx.ErrStream) {
 			return nil, nil, fmt.Errorf("%w; Scoria does not change a stream that is there: set it back, or use another NATS account", err)

@@ -188,7 +188,7 @@ func connect(ctx context.Context, url string, replicas int, name, node string, r
 	if err != nil {
 		return nil, err
 	}
-	store, locks, err := open(ctx, nc, replicas, node, reg, c.Log)
+	store, locks, err := open(ctx, nc, replicas, node, reg, c.Log, askRoom(nc))
 	if err != nil {
 		nc.Close()
 		return nil, err

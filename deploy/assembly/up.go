@@ -146,11 +146,14 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 // how many operations are under way.
 func runNodes(ctx context.Context, nc *nats.Conn, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig, started chan<- func() int) (err error) {
 	registry := newRegistry(cfg.Release)
-	store, locks, err := open(ctx, nc, 1, nodeCfg.Name, registry, cfg.Log)
+	store, locks, err := open(ctx, nc, 1, nodeCfg.Name, registry, cfg.Log, func(context.Context) error { return disk.Short() })
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := answerRoom(nc, disk.Short); err != nil {
+		return err
+	}
 	readiness := newReadiness("the nodes are starting")
 	notReady := func() error { return cmp.Or(readiness.get(), disk.Short()) }
 	m, err := serveMetrics(cfg.Volume.Metrics, registry, notReady)
@@ -162,7 +165,7 @@ func runNodes(ctx context.Context, nc *nats.Conn, disk *disk, nodeCfg volumenode
 	if err != nil {
 		return err
 	}
-	volume, err := newVolumeNode(ctx, nodeCfg, volumenode.Deps{Store: store, Locks: locks, Log: cfg.Log, MayPurge: func() bool { return disk.Short() == nil }}, registry)
+	volume, err := newVolumeNode(ctx, nodeCfg, volumenode.Deps{Store: store, Locks: locks, Log: cfg.Log}, registry)
 	if err != nil {
 		return errors.Join(err, api.Close())
 	}

@@ -62,6 +62,7 @@ type options struct {
 	ackTimeout time.Duration
 	cacheBytes int
 	fresh      time.Duration // See Store.fresh.
+	mayPurge   func(context.Context) error
 }
 
 func defaultOptions() options {

@@ -56,6 +56,9 @@ func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.S
 	for _, opt := range opts {
 		opt(&o)
 	}
+	if o.mayPurge != nil {
+		stream = gated{stream, o.mayPurge}
+	}
 	w, err := newWire(js.Conn(), o.ackTimeout)
 	if err != nil {
 		return nil, err
