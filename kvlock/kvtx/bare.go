@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
 )
 
 // Bare publishes to scratch keys of the store's stream with nothing around it: the floor that commits are measured against. It
@@ -60,18 +62,18 @@ func (b *Bare) Updates(ctx context.Context, n int) (time.Duration, error) {
 		return 0, fmt.Errorf("%w: %d updates", ErrInvalid, n)
 	}
 	begin := time.Now()
-	sent, keys := make([]*pending, n), make([]int, n)
+	sent, keys := make([]*link.Pending, n), make([]int, n)
 	for i := range sent {
 		m := b.message("update")
 		keys[i] = b.sent % bareKeys
 		m.expects, m.expect = true, b.revs[keys[i]]
 		var err error
-		if sent[i], err = b.store.wire.send(m.nats(0)); err != nil {
+		if sent[i], err = b.store.nats.Send(m.nats(0)); err != nil {
 			return 0, err
 		}
 	}
 	for i, p := range sent {
-		msg, err := p.wait(ctx)
+		msg, err := p.Wait(ctx)
 		if err != nil {
 			return 0, err
 		}

@@ -2,7 +2,6 @@ package kvtx
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ type committer struct {
 	store   *Store
 	name    string
 	receipt receipt
+	jitter  func(time.Duration) time.Duration
 	flying  flying
 
 	mu      sync.Mutex
@@ -95,7 +95,7 @@ func (m *member) answer(r Result, err error) { m.outcome <- outcome{result: r, e
 
 func newCommitter(s *Store, name string) *committer {
 	c := &committer{
-		store: s, name: name, receipt: receipt{committer: name, key: "rcpt." + name}, arrived: make(chan struct{}, 1),
+		store: s, name: name, receipt: receipt{committer: name, key: "rcpt." + name}, jitter: jitter, arrived: make(chan struct{}, 1),
 		apart: map[string]*apartQueue{}, hot: map[string]time.Time{}, trip: time.Millisecond,
 	}
 	c.life, c.end = context.WithCancel(context.Background())
@@ -306,7 +306,7 @@ func (c *committer) dueApart() (due time.Duration, key string) {
 			}
 			continue
 		}
-		if d := q.notBefore.Sub(now); key == "" || d < due {
+		if d := q.notBefore.Sub(now); key == "" || d < due || d == due && k < key {
 			due, key = d, k
 		}
 	}
@@ -327,7 +327,7 @@ func (c *committer) setApart(key string, m *member) {
 func (c *committer) lostApart(key string) {
 	c.hot[key] = time.Now().Add(hotFor)
 	if q := c.apart[key]; q != nil {
-		q.notBefore = time.Now().Add(jitter(c.trip << min(q.losses, 5)))
+		q.notBefore = time.Now().Add(c.jitter(c.trip << min(q.losses, 5)))
 		q.losses++
 	}
 }
@@ -347,7 +347,7 @@ func (c *committer) wonApart(key string) {
 	if q != nil {
 		q.losses = 0
 		if hot {
-			q.notBefore = time.Now().Add(jitter(c.trip))
+			q.notBefore = time.Now().Add(c.jitter(c.trip))
 		}
 	}
 }
@@ -364,5 +364,3 @@ func (c *committer) isHot(key string) bool {
 	}
 	return ok
 }
-
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }

@@ -63,10 +63,19 @@ type options struct {
 	cacheBytes int
 	fresh      time.Duration // See Store.fresh.
 	mayPurge   func(context.Context) error
+	jitter     func(time.Duration) time.Duration
 }
 
 func defaultOptions() options {
-	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20}
+	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20, jitter: jitter}
+}
+
+func optionsOf(opts []Option) options {
+	o := defaultOptions()
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
 }
 
 // WithLogger sets the logger; the default discards. The store logs at Debug what it repeats and decides anew.

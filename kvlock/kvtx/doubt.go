@@ -136,7 +136,7 @@ func (s *Store) again(ctx context.Context, t *tries, err error) error {
 		return err // The connection is closed, or ctx ended before anything was sent.
 	}
 	s.opts.log.DebugContext(ctx, "request repeated", "reason", err, "attempt", t.all, "in_doubt", t.doubt)
-	if perr := pause(ctx, ctx, backoff(t.all)); perr != nil {
+	if perr := pause(ctx, ctx, s.backoff(t.all)); perr != nil {
 		return perr
 	}
 	t.all++
@@ -168,7 +168,7 @@ func (s *Store) writeOne(ctx context.Context, o *op, applied func(Entry) bool) (
 			if time.Since(t.begin) > s.fresh {
 				return 0, inDoubt(errStale)
 			}
-			if err := pause(ctx, ctx, backoff(t.all)); err != nil {
+			if err := pause(ctx, ctx, s.backoff(t.all)); err != nil {
 				return 0, inDoubt(err)
 			}
 		default:
@@ -185,7 +185,7 @@ func (s *Store) sendOne(ctx context.Context, key string, m *message, begin time.
 	var ack pubAck
 	before := s.highest.Load()
 	err := s.exchange(ctx, Write, func() []string { return []string{key} }, func(ctx context.Context) (err error) {
-		ack, err = s.wire.publish(ctx, m.nats(0))
+		ack, err = s.publish(ctx, m.nats(0))
 		return err
 	})
 	if err == nil {
@@ -262,7 +262,7 @@ func (s *Store) sendBatch(ctx context.Context, id string, b *batch, begin time.T
 	var ack pubAck
 	before := s.highest.Load()
 	err := s.exchange(ctx, Batch, b.keys, func(ctx context.Context) (err error) {
-		ack, err = s.wire.publish(ctx, batchMsgs(id, b.messages)...)
+		ack, err = s.publish(ctx, batchMsgs(id, b.messages)...)
 		return err
 	})
 	switch {
@@ -340,7 +340,7 @@ func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
 			return 0, inDoubt(err)
 		case e.Revision == r.rev:
 			// A copy is in flight: ask again.
-			if err := pause(ctx, ctx, backoff(t.all)); err != nil {
+			if err := pause(ctx, ctx, s.backoff(t.all)); err != nil {
 				return 0, inDoubt(err)
 			}
 			continue

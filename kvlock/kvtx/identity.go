@@ -42,10 +42,10 @@ const lookAgain = time.Second
 
 // sameStream asks for the stream and makes sure that it is the one that was opened, and still fit.
 func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
-	breaks := s.wire.breaks.Load()
+	breaks := s.server.Breaks()
 	ctx, cancel := context.WithTimeout(ctx, s.opts.ackTimeout)
 	defer cancel()
-	info, err := s.stream.Info(ctx)
+	info, err := s.server.Info(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -64,10 +64,10 @@ func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 // ready waits for a connection, and looks at the stream if it broke since the last look. What waits since begin may become stale.
 func (s *Store) ready(ctx context.Context, begin time.Time) error {
 	for try := 0; ; try++ {
-		if err := s.wire.connected(ctx); err != nil {
+		if err := s.server.Connected(ctx); err != nil {
 			return err
 		}
-		if s.checked.Load() == s.wire.breaks.Load() {
+		if s.checked.Load() == s.server.Breaks() {
 			if err := s.failed(); err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func (s *Store) ready(ctx context.Context, begin time.Time) error {
 		case errors.Is(err, jetstream.ErrStreamNotFound) && try > 3:
 			return err
 		}
-		if err := pause(ctx, ctx, backoff(try)); err != nil {
+		if err := pause(ctx, ctx, s.backoff(try)); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
 )
 
 // Store is one stream: the records of its bucket and its dispatch subjects. It is safe for concurrent use. A process
@@ -25,9 +27,10 @@ type Store struct {
 	cfg     Config
 	opts    options
 
-	wire       *wire
-	prefix     string // "$KV.<bucket>."
-	dispatch   string // "op.<bucket>."
+	server     link.Server
+	nats       *link.NATS // The server; nil if it is none behind a connection.
+	prefix     string     // "$KV.<bucket>."
+	dispatch   string     // "op.<bucket>."
 	getSubject string
 	maxPayload int
 	markerTTL  string
@@ -51,24 +54,14 @@ type Store struct {
 	ended   chan struct{}  // Closed when Close is done.
 }
 
-func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.StreamInfo, cfg Config, opts []Option) (*Store, error) {
-	o := defaultOptions()
-	for _, opt := range opts {
-		opt(&o)
-	}
-	if o.mayPurge != nil {
-		stream = gated{stream, o.mayPurge}
-	}
-	w, err := newWire(js.Conn(), o.ackTimeout)
-	if err != nil {
-		return nil, err
-	}
+// newStore makes the store of a stream that was verified. api is the prefix of the server's API subjects.
+func newStore(server link.Server, api string, created time.Time, cfg Config, o options) *Store {
 	s := &Store{
-		js: js, stream: stream, created: info.Created, cfg: cfg, opts: o, wire: w,
+		created: created, cfg: cfg, opts: o, server: server,
 		prefix:     "$KV." + cfg.Bucket + ".",
 		dispatch:   "op." + cfg.Bucket + ".",
-		getSubject: apiPrefix(js) + "STREAM.MSG.GET.KV_" + cfg.Bucket,
-		maxPayload: int(js.Conn().MaxPayload()),
+		getSubject: api + "STREAM.MSG.GET.KV_" + cfg.Bucket,
+		maxPayload: server.MaxPayload(),
 		markerTTL:  cfg.MarkerTTL.String(),
 		fresh:      cmp.Or(o.fresh, cfg.MarkerTTL/4),
 		cache:      newCache(o.cacheBytes),
@@ -76,8 +69,9 @@ func newStore(js jetstream.JetStream, stream jetstream.Stream, info *jetstream.S
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.committer = newCommitter(s, crand.Text())
+	s.committer.jitter = o.jitter
 	s.committer.start()
-	return s, nil
+	return s
 }
 
 func apiPrefix(js jetstream.JetStream) string {
@@ -123,7 +117,7 @@ func (s *Store) Close() error {
 		s.endLife()
 		s.committer.stop()
 		s.calls.Wait()
-		s.wire.close()
+		s.server.Close()
 		close(s.ended)
 	}
 	<-s.ended
@@ -237,7 +231,7 @@ func (s *Store) read(ctx, life context.Context, key string) (Entry, error) {
 		case !errors.Is(err, errNoAnswer) && !errors.Is(err, errUnheard) && !unavailable(err):
 			return Entry{}, err
 		}
-		if err := pause(ctx, life, backoff(try)); err != nil {
+		if err := pause(ctx, life, s.backoff(try)); err != nil {
 			return Entry{}, err
 		}
 	}
@@ -250,10 +244,12 @@ func unavailable(err error) bool {
 }
 
 // backoff is the pause before the next try: from about 10 ms to about 1 s.
-func backoff(try int) time.Duration {
-	d := 10 * time.Millisecond << min(try, 7)
-	return d/2 + rand.N(d)
+func (s *Store) backoff(try int) time.Duration {
+	return s.opts.jitter(10 * time.Millisecond << min(try, 7))
 }
+
+// jitter is about d: half of it to one and a half.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d+1) }
 
 // pause waits, unless ctx or life ends first.
 func pause(ctx, life context.Context, d time.Duration) error {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
 )
 
 // minServer is the oldest server whose atomic batches are right.
@@ -50,7 +52,36 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, opts ...Optio
 	if err := verify(info.Config, cfg); err != nil {
 		return nil, err
 	}
-	return newStore(js, stream, info, cfg, opts)
+	o := optionsOf(opts)
+	if o.mayPurge != nil {
+		stream = gated{stream, o.mayPurge}
+	}
+	server, err := link.Over(js.Conn(), stream, o.ackTimeout)
+	if err != nil {
+		return nil, err
+	}
+	s := newStore(server, apiPrefix(js), info.Created, cfg, o)
+	s.js, s.stream, s.nats = js, stream, server
+	return s, nil
+}
+
+// OpenOn is Open on a server that is none behind a connection: for the tests of this module. The store has no Stream, Conn, JetStream or
+// Bare. jitter says how long it is waited before something is tried again, about the time that it is given.
+func OpenOn(ctx context.Context, server link.Server, cfg Config, jitter func(time.Duration) time.Duration, opts ...Option) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	info, err := server.Info(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("stream KV_%s: %w", cfg.Bucket, err)
+	}
+	if err := verify(info.Config, cfg); err != nil {
+		return nil, err
+	}
+	o := optionsOf(opts)
+	o.jitter = jitter
+	return newStore(server, jetstream.DefaultAPIPrefix, info.Created, cfg, o), nil
 }
 
 func streamConfig(cfg Config) jetstream.StreamConfig {

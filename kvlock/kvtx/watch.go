@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
 )
 
 // Event is what a [Store.Watch] reports.
@@ -70,7 +72,7 @@ func (s *Store) Watch(ctx context.Context, filters []string, fn func(Event) erro
 			try++
 		}
 		s.opts.log.DebugContext(ctx, "watch begins again", "revision", uint64(w.last), "reason", err)
-		if err := pause(ctx, s.life, backoff(try)); err != nil && s.life.Err() != nil {
+		if err := pause(ctx, s.life, s.backoff(try)); err != nil && s.life.Err() != nil {
 			return ErrClosed
 		} else if err != nil {
 			return err
@@ -104,10 +106,10 @@ type watch struct {
 // follow reports from one consumer until it breaks.
 func (w *watch) follow(ctx context.Context) error {
 	s := w.store
-	if err := s.wire.connected(ctx); err != nil {
+	if err := s.server.Connected(ctx); err != nil {
 		return stopError{err}
 	}
-	ctx, cancel := s.wire.whileConnected(ctx)
+	ctx, cancel := s.server.WhileConnected(ctx)
 	defer cancel()
 	info, err := s.sameStream(ctx)
 	if err != nil {
@@ -125,7 +127,7 @@ func (w *watch) follow(ctx context.Context) error {
 	if w.last > 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, uint64(w.last)+1
 	}
-	consumer, err := s.stream.CreateConsumer(ctx, cfg)
+	consumer, err := s.server.Consume(ctx, cfg)
 	if err != nil {
 		var api *jetstream.APIError
 		if errors.As(err, &api) && api.Code == 400 {
@@ -133,31 +135,19 @@ func (w *watch) follow(ctx context.Context) error {
 		}
 		return err
 	}
-	defer w.remove(ctx, consumer)
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(2000), jetstream.PullHeartbeat(5*time.Second))
-	if err != nil {
-		return err
-	}
-	defer messages.Stop()
-	w.drained = consumer.CachedInfo().NumPending == 0
+	defer consumer.Close(ctx)
+	w.drained = consumer.Empty()
 	if err := w.reached(ctx); err != nil {
 		return err
 	}
 	until, forget := deadlines(ctx)
 	defer forget()
-	for next := uint64(1); ; next++ {
-		msg, err := w.next(ctx, consumer, messages, until)
+	for {
+		msg, err := w.next(ctx, consumer, until)
 		if err != nil {
 			return err
 		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return err
-		}
-		if meta.Sequence.Consumer != next {
-			return fmt.Errorf("delivery %d is missing", next)
-		}
-		if err := w.report(ctx, msg, meta); err != nil {
+		if err := w.report(ctx, msg); err != nil {
 			return err
 		}
 	}
@@ -181,12 +171,10 @@ func deadlines(ctx context.Context) (until func(time.Time) context.Context, forg
 }
 
 // next waits for a message, and does meanwhile what comes due.
-func (w *watch) next(ctx context.Context, consumer jetstream.Consumer, messages jetstream.MessagesContext,
-	until func(time.Time) context.Context,
-) (jetstream.Msg, error) {
+func (w *watch) next(ctx context.Context, consumer link.Consumer, until func(time.Time) context.Context) (link.Delivery, error) {
 	for {
 		if err := w.expire(ctx); err != nil {
-			return nil, err
+			return link.Delivery{}, err
 		}
 		due, ok := w.expiries.next()
 		if !w.caughtUp {
@@ -196,38 +184,36 @@ func (w *watch) next(ctx context.Context, consumer jetstream.Consumer, messages 
 			due, ok = w.look, true
 		}
 		if !ok {
-			return messages.Next(jetstream.NextContext(ctx))
+			return consumer.Next(ctx)
 		}
 		dctx := until(due)
-		msg, err := messages.Next(jetstream.NextContext(dctx))
+		msg, err := consumer.Next(dctx)
 		if err == nil || ctx.Err() != nil || dctx.Err() == nil {
 			return msg, err
 		}
 		if !w.caughtUp && !w.drained {
 			// What was pending may have been replaced or deleted, and then replaced by nothing.
-			info, err := consumer.Info(ctx)
-			if err != nil {
-				return nil, err
+			if w.drained, err = consumer.Drained(ctx, uint64(w.last)); err != nil {
+				return link.Delivery{}, err
 			}
-			w.drained = info.NumPending == 0 && info.Delivered.Stream <= uint64(w.last)
 		}
 		if err := w.reached(ctx); err != nil {
-			return nil, err
+			return link.Delivery{}, err
 		}
 	}
 }
 
-func (w *watch) report(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
-	key := strings.TrimPrefix(msg.Subject(), w.store.prefix)
-	e := newEntry(key, msg.Data(), msg.Headers(), meta.Sequence.Stream, meta.Timestamp)
+func (w *watch) report(ctx context.Context, msg link.Delivery) error {
+	key := strings.TrimPrefix(msg.Subject, w.store.prefix)
+	e := newEntry(key, msg.Data, msg.Header, msg.Sequence, msg.Time)
 	w.last = e.Revision
 	if !w.caughtUp {
 		w.reported[key] = struct{}{}
 		delete(w.missing, key)
 	}
-	w.drained = meta.NumPending == 0
+	w.drained = msg.Pending == 0
 	w.expiries.see(&e)
-	if err := w.fn(Event{Entry: e, Sequence: max(e.Revision, w.seen), Pending: meta.NumPending}); err != nil {
+	if err := w.fn(Event{Entry: e, Sequence: max(e.Revision, w.seen), Pending: msg.Pending}); err != nil {
 		return stopError{err}
 	}
 	return w.reached(ctx)
@@ -273,7 +259,7 @@ func (w *watch) catchUp(to Revision) error {
 func (w *watch) ask(ctx context.Context) error {
 	missing := map[string]struct{}{}
 	for _, f := range w.filters {
-		info, err := w.store.stream.Info(ctx, jetstream.WithSubjectFilter(f))
+		info, err := w.store.server.Info(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -326,15 +312,6 @@ func (w *watch) expire(ctx context.Context) error {
 				return stopError{err}
 			}
 		}
-	}
-}
-
-// remove deletes the consumer; if that does not work the server does it after a while.
-func (w *watch) remove(ctx context.Context, c jetstream.Consumer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if w.store.js.Conn().IsConnected() {
-		_ = w.store.stream.DeleteConsumer(ctx, c.CachedInfo().Name)
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
 )
 
 // Codes of the server's answers that decide something (nats-server 2.15, server/errors.json).
@@ -42,10 +42,8 @@ const (
 )
 
 var (
-	// errNoAnswer: it is not known whether the request arrived.
-	errNoAnswer = errors.New("no answer")
-	// errUnheard: nobody took the request's last message: it had no effect.
-	errUnheard = errors.New("nobody listens: the stream has no leader")
+	errNoAnswer = link.ErrNoAnswer
+	errUnheard  = link.ErrUnheard
 )
 
 // apiError is the server's refusal.
@@ -65,197 +63,9 @@ type pubAck struct {
 	Error  *apiError `json:"error"`
 }
 
-// wire sends requests over one NATS connection and matches the answers. It knows when the connection broke, so that nobody
-// waits out a time for an answer that cannot come any more.
-type wire struct {
-	nc      *nats.Conn
-	timeout time.Duration
-	prefix  string
-	sub     *nats.Subscription
-	status  chan nats.Status
-	pump    sync.WaitGroup
-
-	mu      sync.Mutex
-	next    uint64
-	waiting map[string]chan *nats.Msg
-	broken  chan struct{} // Closed when the connection breaks.
-	up      chan struct{} // Closed while it is connected.
-	breaks  atomic.Uint64 // How often it broke.
-}
-
-func newWire(nc *nats.Conn, timeout time.Duration) (*wire, error) {
-	w := &wire{
-		nc: nc, timeout: timeout, prefix: nc.NewRespInbox() + ".", waiting: map[string]chan *nats.Msg{},
-		broken: make(chan struct{}), up: make(chan struct{}), status: nc.StatusChanged(),
-	}
-	close(w.up)
-	sub, err := nc.Subscribe(w.prefix+"*", w.deliver)
-	if err != nil {
-		nc.RemoveStatusListener(w.status)
-		return nil, fmt.Errorf("subscribe to answers: %w", err)
-	}
-	w.sub = sub
-	w.pump.Go(w.watchStatus)
-	return w, nil
-}
-
-func (w *wire) close() {
-	_ = w.sub.Unsubscribe() // It fails only if the connection is closed.
-	w.nc.RemoveStatusListener(w.status)
-	w.pump.Wait()
-}
-
-func (w *wire) watchStatus() {
-	for status := range w.status {
-		w.mu.Lock()
-		isUp := closed(w.up)
-		if status != nats.CONNECTED && isUp {
-			w.breaks.Add(1)
-			close(w.broken)
-			w.broken = make(chan struct{})
-			w.up, isUp = make(chan struct{}), false
-		}
-		// It may be up again by now.
-		if !isUp && (w.nc.IsConnected() || w.nc.IsClosed()) {
-			close(w.up)
-		}
-		w.mu.Unlock()
-	}
-}
-
-func closed(ch chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
-}
-
-// connected waits until there is a connection.
-func (w *wire) connected(ctx context.Context) error {
-	for {
-		w.mu.Lock()
-		up := w.up
-		w.mu.Unlock()
-		select {
-		case <-up:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if w.nc.IsClosed() {
-			return nats.ErrConnectionClosed
-		}
-		if w.nc.IsConnected() {
-			return nil
-		}
-		// It has just broken; the status is on its way.
-		if err := pause(ctx, ctx, time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
-func (w *wire) deliver(m *nats.Msg) {
-	id := m.Subject[len(w.prefix):]
-	w.mu.Lock()
-	ch := w.waiting[id]
-	delete(w.waiting, id)
-	w.mu.Unlock()
-	if ch != nil {
-		ch <- m // It has room for the one answer.
-	}
-}
-
-// whileConnected is ctx, ended when the connection breaks.
-func (w *wire) whileConnected(ctx context.Context) (context.Context, context.CancelFunc) {
-	w.mu.Lock()
-	broken := w.broken
-	w.mu.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	w.pump.Go(func() {
-		select {
-		case <-broken:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	return ctx, cancel
-}
-
-// pending is a request that was sent.
-type pending struct {
-	wire   *wire
-	id     string
-	answer chan *nats.Msg
-	broken chan struct{}
-}
-
-// send sends the messages; the last one asks for the answer. wait must be called if there is no error.
-func (w *wire) send(msgs ...*nats.Msg) (*pending, error) {
-	p := &pending{wire: w, answer: make(chan *nats.Msg, 1)}
-	w.mu.Lock()
-	w.next++
-	p.id = strconv.FormatUint(w.next, 36)
-	w.waiting[p.id] = p.answer
-	p.broken = w.broken
-	w.mu.Unlock()
-
-	msgs[len(msgs)-1].Reply = w.prefix + p.id
-	for _, m := range msgs {
-		if err := w.nc.PublishMsg(m); err != nil {
-			p.forget()
-			if errors.Is(err, nats.ErrConnectionClosed) {
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w: send: %v", errNoAnswer, err)
-		}
-	}
-	return p, nil
-}
-
-func (p *pending) forget() {
-	p.wire.mu.Lock()
-	delete(p.wire.waiting, p.id)
-	p.wire.mu.Unlock()
-}
-
-func (p *pending) wait(ctx context.Context) (*nats.Msg, error) {
-	timer := time.NewTimer(p.wire.timeout)
-	defer timer.Stop()
-	select {
-	case m := <-p.answer:
-		if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-			return nil, errUnheard
-		}
-		return m, nil
-	case <-ctx.Done():
-		p.forget()
-		return nil, fmt.Errorf("%w: %w", errNoAnswer, ctx.Err())
-	case <-timer.C:
-		p.forget()
-		return nil, fmt.Errorf("%w in %v", errNoAnswer, p.wire.timeout)
-	case <-p.broken:
-		p.forget()
-		return nil, fmt.Errorf("%w: connection lost", errNoAnswer)
-	}
-}
-
-// call sends the messages and waits for the answer to the last one.
-func (w *wire) call(ctx context.Context, msgs ...*nats.Msg) (*nats.Msg, error) {
-	if err := w.connected(ctx); err != nil {
-		return nil, err
-	}
-	p, err := w.send(msgs...)
-	if err != nil {
-		return nil, err
-	}
-	return p.wait(ctx)
-}
-
-// publish is call for messages to the stream. The answer is the stream's.
-func (w *wire) publish(ctx context.Context, msgs ...*nats.Msg) (pubAck, error) {
-	m, err := w.call(ctx, msgs...)
+// publish sends messages to the stream. The answer is the stream's.
+func (s *Store) publish(ctx context.Context, msgs ...*nats.Msg) (pubAck, error) {
+	m, err := s.server.Call(ctx, msgs...)
 	if err != nil {
 		return pubAck{}, err
 	}
@@ -280,7 +90,7 @@ func (s *Store) readOnce(ctx context.Context, key string) (Entry, error) {
 	body = append(body, s.prefix...)
 	body = append(body, key...)
 	body = append(body, `"}`...)
-	m, err := s.wire.call(ctx, &nats.Msg{Subject: s.getSubject, Data: body})
+	m, err := s.server.Call(ctx, &nats.Msg{Subject: s.getSubject, Data: body})
 	if err != nil {
 		return Entry{}, err
 	}
