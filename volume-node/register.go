@@ -17,6 +17,9 @@ import (
 
 // register writes who the node is, which backends it serves and how much room they have.
 func (n *Node) register(ctx context.Context) error {
+	if err := n.checkOneMachine(ctx); err != nil {
+		return err
+	}
 	if err := n.registerNode(ctx); err != nil {
 		return err
 	}

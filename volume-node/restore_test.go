@@ -156,6 +156,26 @@ func TestAnExportIsRestoredAfterAnotherOneOfItsVolumeChanged(t *testing.T) {
 	s.eventually("both exports restored", func() bool { return e.has(earlier, later) })
 }
 
+// That the export server has seen a higher fence, of an operation that came in between, does not mean that the export is there.
+func TestARestoreThatIsFencedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s, e, c := attachedTwice(t)
+	const ahead = 500 // more than a start writes
+	fence := export.Fence{Era: 1, Rev: s.revision() + ahead}
+	if err := e.Unexport(t.Context(), export.Removal{Attachment: "other", Volume: string(vol1), Operation: "other", Fence: fence}); err != nil {
+		t.Fatal(err)
+	}
+	s.start(c, s.with(e))
+	s.eventually("a look at the exports, and another one", func() bool { return e.lists.Load() >= 2 })
+	if !e.has() {
+		t.Error("an export was restored with a fence below the one that was seen")
+	}
+	for i := 0; s.revision() <= fence.Rev; i++ {
+		operationstest.Put(t, s.World, records.QuotaKey(project), func(q *records.Quota) { q.Project, q.Use.GiB = project, block.GiB(i) })
+	}
+	s.eventually("both exports restored", func() bool { return e.has(earlier, later) })
+}
+
 func (s *site) revision() uint64 {
 	s.t.Helper()
 	info, err := s.Store.Stream().Info(s.t.Context())

@@ -120,6 +120,7 @@ type Exporter interface {
 	// List returns all exports of this node, ordered by attachment.
 	List(ctx context.Context) ([]Exported, error)
 	// Resize makes new connections to the volume's exports see the new size, which the file has already. It never
-	// shrinks: a smaller size is ErrInvalid. A volume without exports is a success.
+	// shrinks: a smaller size is ErrInvalid. A volume without exports is a success. It has no fence and needs none: a call
+	// that comes late can neither show a host less than it saw nor more than there is.
 	Resize(ctx context.Context, volume string, bytes int64) error
 }

@@ -10,6 +10,10 @@
 //   - A file that is not locked belongs to a worker that has ended. That there is no file says nothing.
 //   - A file stays until somebody forgets its worker.
 //
+// It relies on the folder being on a file system whose locks all processes of the node share: one machine, one directory. In a copy
+// of the folder, or where a network file system keeps each machine's locks apart, living workers look ended. Package volumenode
+// therefore asks the processes of the node whether they are here before a start goes on.
+//
 // It decides nothing: that a worker has ended only says that its work may be tried by another one without waiting. What
 // keeps their effects apart are fences.
 package workers
