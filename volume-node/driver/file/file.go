@@ -5,7 +5,8 @@
 //	DIR/scoria-backend.json   marker: the format of the directory, and its identity
 //	DIR/volumes/<id>          a volume; its size is the file's
 //	DIR/snapshots/<id>        a snapshot, a file like a volume
-//	DIR/locks/<id>.lock       the lock of a volume (package nodelock); of a snapshot: <id>.snapshot.lock
+//	DIR/locks/<id>.lock       the lock of a volume (package nodelock); of a snapshot: <id>.snapshot.lock. Cleanup removes
+//	                          it when the thing has been gone for two hours
 //	.tmp-<operation>.<id>     in volumes or snapshots: a thing that is being made
 //
 // Where the file system has it (XFS, btrfs), copies are reflinks: they take a moment and share their blocks. Elsewhere
