@@ -41,10 +41,7 @@ func (l *Locker) StageDowngrade(s kvtx.Snapshot, tx *kvtx.Tx, g Grant, payload [
 		h.write(lk)
 	}
 	h.run(keys...)
-	if err := rec.stage(tx); err != nil {
-		return rec, err
-	}
-	return rec, h.stage(tx, false)
+	return rec, h.stageWith(tx, &rec)
 }
 
 // Downgrade is StageDowngrade as a commit of its own. It returns the grant to go on with.

@@ -1,6 +1,6 @@
 // Package kvlock locks keys for operations, in the records of one JetStream stream.
 //
-// An operation claims a set of keys, each exclusively or shared, all at once and once in its life. Who holds a key is
+// An operation claims a set of keys, each exclusively or shared, all at once and once in its life (named locks apart). Who holds a key is
 // data in the bucket, not a session: there are no heartbeats, nothing expires, and a process that dies leaves its
 // operations to the next worker, which takes them over with one write. Locks, the caller's own records and the message
 // that starts the work can be one commit, so there is no moment in which a crash leaves a lock behind.
@@ -16,6 +16,7 @@
 //     holds nothing. See [Locker.Queue], [Locker.Acquire].
 //   - wake: a message that says that the line of a key may have somebody to let in. See [Locker.ServeWakes].
 //   - grant: the proof that an operation holds its claims, a value: a [Grant].
+//   - named lock: one more key that an operation takes while it runs, for a moment, and never waits for. See [Locker.LockNamed].
 //   - epoch: counts the take-overs of one operation. fence: the [Fence] of the last one.
 //
 // Invariants:

@@ -155,7 +155,11 @@ func (l *Locker) stageSave(s kvtx.Snapshot, tx *kvtx.Tx, g Grant, phase Phase, p
 	if err != nil {
 		return rec, err
 	}
-	return rec, rec.stage(tx)
+	h := l.handover(s)
+	if phase == Stuck && !h.giveBack(&rec) { // nobody is at work, perhaps for days
+		return rec, h.err
+	}
+	return rec, h.stageWith(tx, &rec)
 }
 
 // StageEnd stages the end of an operation: phase Done or Undone, the final payload (nil keeps the one that is there),
