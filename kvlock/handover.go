@@ -32,8 +32,9 @@ type handover struct {
 	s kvtx.Snapshot
 
 	locks   map[string]*handLock
-	records map[string]*Record // of waiters that were looked at
-	look    []string           // keys whose lines are to be gone through
+	records map[string]*Record       // of waiters that were looked at
+	look    []string                 // keys whose lines are to be gone through
+	judged  map[string]kvtx.Revision // of records that say that a waiter does not wait: the commit depends on them
 	granted []*Record
 	expired []*Record
 	blocked map[string][]string // by the waiter that was looked at last: the keys that keep it
@@ -49,7 +50,7 @@ type handLock struct {
 }
 
 func (l *Locker) handover(s kvtx.Snapshot) *handover {
-	return &handover{l: l, s: s, locks: map[string]*handLock{}, records: map[string]*Record{}, blocked: map[string][]string{}}
+	return &handover{l: l, s: s, locks: map[string]*handLock{}, records: map[string]*Record{}, judged: map[string]kvtx.Revision{}, blocked: map[string][]string{}}
 }
 
 // lock returns the lock of a key as the commit leaves it so far; nil if it cannot be read now.
@@ -83,12 +84,17 @@ func (h *handover) waiter(owner string) *Record {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrBroken), errors.Is(err, ErrNewer):
 		// Nobody can tell what it waits for. It is left where it is, for verification to name it: others' ends do not depend on it.
 		h.l.log.Warn("lock names a waiter whose record cannot be read", "operation", owner, "error", err)
+		if !errors.Is(err, ErrNotFound) { // what is absent is checked anyway
+			h.judged[owner] = rec.Revision
+		}
 		return nil
 	case err != nil:
 		h.failed(err)
 		return nil
 	case rec.Phase != Queued:
+		// What was read may be of an earlier operation with this ID, whose record has gone since.
 		h.l.log.Warn("lock names a waiter that does not wait", "operation", owner, "phase", rec.Phase.String())
+		h.judged[owner] = rec.Revision
 		return nil
 	}
 	h.records[owner] = &rec
@@ -295,6 +301,9 @@ func (h *handover) stage(tx *kvtx.Tx, check bool) error {
 		if err := h.l.stageLeft(h.s, tx, rec); err != nil {
 			return err
 		}
+	}
+	for _, owner := range slices.Sorted(maps.Keys(h.judged)) {
+		tx.Check(OwnerKey(owner), h.judged[owner])
 	}
 	for _, keys := range h.unsure() {
 		if check {
