@@ -32,8 +32,8 @@
 //
 // # What it does not do
 //
-// No quotas, no claims, no records, no choice of a pool, no exports: see operations and export. A driver of lock class
-// node takes its file locks itself (package nodelock); a claim per pool is taken by the step that calls.
+// No quotas, no claims, no records, no choice of a pool, no exports: see operations and export. A driver takes the
+// locks that keep its own calls apart itself (package lock).
 package driver
 
 import "context"

@@ -19,11 +19,11 @@ type LockClass string
 // The lock classes.
 const (
 	LockNone LockClass = "none" // calls may run side by side
-	LockNode LockClass = "node" // a file lock on this node; the driver takes it itself
-	LockPool LockClass = "pool" // a claim per pool, taken by the step round the call; Lock.Name is the pool's
+	LockNode LockClass = "node" // a file lock on this node for each thing that is written
+	LockPool LockClass = "pool" // that, and a lock of the whole pool that all nodes see; Lock.Name is the pool's
 )
 
-// Lock is the lock that a call needs.
+// Lock is the lock that a call needs; the driver takes it itself (package lock).
 type Lock struct {
 	Class LockClass
 	Name  string // of class pool

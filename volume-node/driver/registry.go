@@ -30,6 +30,16 @@ type Env struct {
 	Known bool
 	// Identity of the storage of a backend that is known; another one is refused. Empty: it was not recorded.
 	Identity string
+	// Pools takes the locks of pools; nil: the program has none, and a backend that needs them is refused.
+	Pools PoolLocks
+}
+
+// PoolLocks takes locks of pools, which the processes of all nodes see. See package lock.
+type PoolLocks interface {
+	// Take takes the pool for a call, and waits for it as long as ctx lasts. It belongs to the call's operation: its next worker has it,
+	// and the operation's end gives it back at the latest. Errors: ErrFenced if the operation has another worker than the one that
+	// calls, or none; the context's.
+	Take(ctx context.Context, pool string, call Call) (give func(), err error)
 }
 
 // Logger returns env.Log, or one that discards.
