@@ -9,6 +9,7 @@ import (
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/volume-node/driver"
+	"github.com/scoria-storage/scoria/volume-node/driver/lock"
 )
 
 // served is a backend with its driver.
@@ -41,17 +42,12 @@ func (n *Node) openBackends(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d, err := n.deps.Kinds.Open(ctx, spec, driver.Env{Log: n.log, Known: e.Exists, Identity: r.Identity})
+		d, err := n.deps.Kinds.Open(ctx, spec, driver.Env{Log: n.log, Known: e.Exists, Identity: r.Identity, Pools: lock.NewKV(n.deps.Locks, n.log)})
 		if err != nil {
 			return &SettingError{Name: "backend", Value: spec.String(), Want: err.Error()}
 		}
 		n.served = append(n.served, served{spec, d})
 		info := d.Info()
-		for method, lock := range info.Locks {
-			if lock.Class == driver.LockPool {
-				return fmt.Errorf("backend %s needs a claim of pool %s for %s: this release cannot take it", spec.Name, lock.Name, method)
-			}
-		}
 		for _, note := range info.Notes {
 			n.log.InfoContext(ctx, "backend opened", "backend", spec.Name, "kind", info.Kind, "note", note)
 		}

@@ -21,10 +21,15 @@ import (
 
 func TestMain(m *testing.M) { drivertest.Main(m, openTest) }
 
-// openTest opens REFLINK:DIRECTORY.
+// openTest opens REFLINK:DIRECTORY, or withPool before it.
 func openTest(_ context.Context, spec string, env drivertest.Env) (driver.Driver, error) {
+	spec, pool := strings.CutPrefix(spec, withPool)
 	reflink, path, _ := strings.Cut(spec, ":")
-	return file.Open(path, file.Options{Reflink: file.Reflink(reflink), LockLimit: env.LockLimit, Hook: env.Hook, Log: env.Log})
+	opts := file.Options{Reflink: file.Reflink(reflink), LockLimit: env.LockLimit, Hook: env.Hook, Log: env.Log}
+	if pool {
+		opts.Pool, opts.Pools = "p", free{}
+	}
+	return file.Open(path, opts)
 }
 
 // fresh makes directories below dir.
@@ -53,6 +58,13 @@ func TestConformanceByCopies(t *testing.T) {
 func TestConformanceOnTemporaryDirectory(t *testing.T) {
 	t.Parallel()
 	drivertest.Run(t, drivertest.Config{Fresh: fresh(t.TempDir(), file.ReflinkAuto), Short: true})
+}
+
+// TestConformanceWithTheLockOfAPool runs the contents with one more lock, which always is free.
+func TestConformanceWithTheLockOfAPool(t *testing.T) {
+	t.Parallel()
+	dir := fresh(t.TempDir(), file.ReflinkAuto)
+	drivertest.Run(t, drivertest.Config{Fresh: func(t *testing.T) string { return withPool + dir(t) }, Short: true})
 }
 
 // TestConformanceOnXFS runs on a loop-mounted XFS, with reflinks.

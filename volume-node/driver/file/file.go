@@ -47,6 +47,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scoria-storage/scoria/volume-node/driver"
+	"github.com/scoria-storage/scoria/volume-node/driver/lock"
 	"github.com/scoria-storage/scoria/volume-node/driver/nodelock"
 )
 
@@ -70,6 +71,9 @@ type Options struct {
 	Oversubscription float64       // zero: DefaultOversubscription
 	Log              *slog.Logger  // nil: discard
 	Known            Known         // what must be there
+	// Pool is the name of the pool whose lock each call takes beside the file lock of its thing; empty: none. Pools takes it.
+	Pool  string
+	Pools driver.PoolLocks
 	// Hook, if set, is called before each change, with the name of the change, also from several goroutines at once; its
 	// error is returned in place of the change. For tests of crashes and faults.
 	Hook func(point string) error
@@ -91,6 +95,7 @@ func Factory() driver.Factory {
 			{Key: "path", Want: "a directory that only this backend uses", Required: true},
 			{Key: "reflink", Want: "auto, never or always", Default: string(ReflinkAuto), Check: checkReflink},
 			{Key: "lock-limit", Want: "a time with its unit, such as 30s", Default: nodelock.DefaultLimit.String(), Check: driver.CheckDuration},
+			{Key: "lock", Want: "node (a file lock for each volume) or pool (and one call at a time, on all nodes)", Default: string(driver.LockNode), Check: checkLock},
 			{Key: "oversubscription", Want: "a number from 1 to 1000: how many times the room may be promised", Default: strconv.Itoa(DefaultOversubscription), Check: checkRatio},
 		},
 		Open: openSpec,
@@ -103,6 +108,9 @@ func openSpec(_ context.Context, spec driver.Spec, env driver.Env) (driver.Drive
 	opts := Options{
 		Reflink: Reflink(reflink), LockLimit: spec.Duration("lock-limit", 0), Log: env.Logger().With("backend", spec.Name),
 		Known: Known{Served: env.Known, Identity: env.Identity},
+	}
+	if class, _ := spec.Option("lock"); driver.LockClass(class) == driver.LockPool {
+		opts.Pool, opts.Pools = spec.Name, env.Pools
 	}
 	if ratio, set := spec.Option("oversubscription"); set {
 		opts.Oversubscription, _ = strconv.ParseFloat(ratio, 64) // checked by the registry
@@ -122,6 +130,15 @@ func checkReflink(value string) error {
 	return errors.New("that is none of them")
 }
 
+func checkLock(value string) error {
+	switch driver.LockClass(value) {
+	case driver.LockNode, driver.LockPool:
+		return nil
+	case driver.LockNone: // two workers of one operation would write one volume
+	}
+	return errors.New("that is none of them")
+}
+
 func checkRatio(value string) error {
 	ratio, err := strconv.ParseFloat(value, 64)
 	if err != nil || !(ratio >= 1 && ratio <= 1000) {
@@ -137,7 +154,7 @@ type Driver struct {
 	volumes   folder
 	snapshots folder
 	locksAt   place
-	locks     *nodelock.Folder
+	locks     lock.Locker
 	reflink   bool // the file system has it and it is wanted
 	info      driver.Info
 	opts      Options
@@ -153,6 +170,9 @@ func Open(path string, opts Options) (*Driver, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
+	}
+	if opts.Pool != "" && opts.Pools == nil {
+		return nil, fmt.Errorf("lock=%s: this program has no locks of pools", driver.LockPool)
 	}
 	if opts.Oversubscription == 0 {
 		opts.Oversubscription = DefaultOversubscription
@@ -181,9 +201,13 @@ func (d *Driver) open() (err error) {
 	if err := d.openPlaces(); err != nil {
 		return err
 	}
-	locks := nodelock.Options{Limit: d.opts.LockLimit, Log: d.log, Hook: d.opts.Hook}
-	if d.locks, err = nodelock.Open(filepath.Join(d.path, locksName), locks); err != nil {
+	folder, err := nodelock.Open(filepath.Join(d.path, locksName), nodelock.Options{Limit: d.opts.LockLimit, Log: d.log, Hook: d.opts.Hook})
+	if err != nil {
 		return err
+	}
+	d.locks = lock.NewNode(folder)
+	if d.opts.Pool != "" {
+		d.locks = lock.NewPool(folder, d.opts.Pool, d.opts.Pools)
 	}
 	if d.reflink, err = d.wantReflink(); err != nil {
 		return err
@@ -228,7 +252,7 @@ func (d *Driver) describe() driver.Info {
 	}
 	locks := map[driver.Method]driver.Lock{}
 	for _, m := range driver.Writing() {
-		locks[m] = driver.Lock{Class: driver.LockNode}
+		locks[m] = d.locks.Needs()
 	}
 	return driver.Info{
 		Kind:     Kind,

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scoria-storage/scoria/volume-node/driver"
-	"github.com/scoria-storage/scoria/volume-node/driver/nodelock"
+	"github.com/scoria-storage/scoria/volume-node/driver/lock"
 )
 
 // CreateVolume makes an empty sparse file.
@@ -134,7 +134,7 @@ type task struct {
 	call   driver.Call
 	ref    driver.Ref
 	folder folder
-	lock   *nodelock.Lock
+	lock   lock.Held
 }
 
 // locked runs do with the lock of the thing.
@@ -145,12 +145,12 @@ func (d *Driver) locked(ctx context.Context, call driver.Call, ref driver.Ref, d
 	if err := d.here(); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	lock, err := d.locks.Acquire(ctx, lockName(ref), nodelock.Claim{Fence: call.Fence, Operation: call.Operation, Waiting: call.Waiting})
+	held, err := d.locks.Acquire(ctx, lockName(ref), lock.Claim{Fence: call.Fence, Operation: call.Operation, Waiting: call.Waiting})
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	return do(task{d: d, ctx: ctx, call: call, ref: ref, folder: d.folder(ref.Kind), lock: lock})
+	defer func() { err = errors.Join(err, held.Release()) }()
+	return do(task{d: d, ctx: ctx, call: call, ref: ref, folder: d.folder(ref.Kind), lock: held})
 }
 
 // proceed returns an error if the task should not go on.
