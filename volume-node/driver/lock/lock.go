@@ -75,7 +75,10 @@ func (None) Needs() driver.Lock { return driver.Lock{Class: driver.LockNone} }
 
 // Acquire returns at once.
 func (None) Acquire(ctx context.Context, _ string, claim Claim) (Held, error) {
-	return noLock{}, errors.Join(ctx.Err(), driver.CheckToken("operation", claim.Operation))
+	if err := errors.Join(ctx.Err(), driver.CheckToken("operation", claim.Operation)); err != nil {
+		return nil, err
+	}
+	return noLock{}, nil
 }
 
 // Sweep has nothing to remove.
