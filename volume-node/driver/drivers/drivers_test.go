@@ -28,7 +28,7 @@ func TestWrongSpecsAreRefusedByNameValueAndUnit(t *testing.T) {
 		"local=tape":                              {"local", `"tape"`, "file, null"},
 		"local=file":                              {"local", "path", "directory"},
 		"local=file:path=":                        {"path", "empty"},
-		"local=file:path=/x,colour=red":           {`"colour"`, "delay, lock-limit, oversubscription, path, reflink"},
+		"local=file:path=/x,colour=red":           {`"colour"`, "delay, lock, lock-limit, oversubscription, path, reflink"},
 		"local=file:path=/x,delay=5":              {"delay=5", "unit", "200ms"},
 		"local=file:path=/x,delay=soon":           {"delay=soon", "unit"},
 		"local=file:path=/x,delay=-1s":            {"delay=-1s", "below zero"},
