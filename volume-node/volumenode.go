@@ -120,8 +120,6 @@ type Deps struct {
 	// Observe, if set, is told of what becomes of deliveries. Saga are options of the executor, such as observers.
 	Observe func(intake.Event)
 	Saga    []saga.Option
-	// MayPurge is intake's.
-	MayPurge func() bool
 }
 
 // Node is one process of a volume node.
@@ -193,7 +191,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 		Backends: n.names(), Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
 	}, intake.Deps{
 		Store: n.deps.Store, Locks: n.deps.Locks, Registry: registry, Input: operations.Input, Log: n.log,
-		Observe: n.deps.Observe, Saga: n.deps.Saga, Workers: n.member, MayPurge: n.deps.MayPurge,
+		Observe: n.deps.Observe, Saga: n.deps.Saga, Workers: n.member,
 	})
 	return err
 }

@@ -114,9 +114,6 @@ type Deps struct {
 	Observe func(Event)
 	// Saga are further options of the executor, such as observers.
 	Saga []saga.Option
-	// MayPurge says whether the stream's server may be asked to purge; nil: it always may. nats-server 2.15.2 locks itself up when a purge
-	// meets a full disk.
-	MayPurge func() bool
 	// Workers are those of this node; nil: what others leave is found by the lease alone.
 	Workers Workers
 }

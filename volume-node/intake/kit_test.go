@@ -120,7 +120,6 @@ type setup struct {
 	saga    []saga.Option
 	store   []kvtx.Option
 	workers intake.Workers
-	purge   func() bool
 }
 
 // work starts a worker. change may alter what it is made of.
@@ -146,7 +145,7 @@ func (w *world) work(change func(*setup)) *worker {
 	var err error
 	k.Intake, err = intake.New(s.cfg, intake.Deps{
 		Store: mine.Store, Locks: mine.Locks, Registry: registry, Input: operations.Input, Observe: k.observe, Saga: s.saga,
-		Workers: s.workers, MayPurge: s.purge,
+		Workers: s.workers,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -20,9 +20,6 @@ func (i *Intake) purge(ctx context.Context, queues []*queue) {
 			return
 		case <-tick.C:
 		}
-		if i.deps.MayPurge != nil && !i.deps.MayPurge() {
-			continue
-		}
 		for n, q := range queues {
 			count := q.acknowledged.Load()
 			if count == counted[n] {

@@ -1,9 +1,12 @@
 package intake_test
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/volume-node/intake"
 )
 
@@ -14,7 +17,12 @@ func TestNothingIsPurgedWhileNobodyMay(t *testing.T) {
 	var may atomic.Bool
 	var asked atomic.Int64
 	k := w.work(func(s *setup) {
-		s.purge = func() bool { asked.Add(1); return may.Load() }
+		s.store = append(s.store, kvtx.WithPurgeGate(func(context.Context) error {
+			if asked.Add(1); may.Load() {
+				return nil
+			}
+			return errors.New("the disk is full")
+		}))
 	})
 	w.submit(opID, create(vol1))
 	k.await(intake.Ended, 1)
