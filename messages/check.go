@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -57,11 +58,19 @@ func checkMetadata(m map[string]string) error {
 	return nil
 }
 
+// checkSize has the words of Cinder's schema, as package rest has them for all numbers.
 func checkSize(field string, size block.GiB) error {
-	if size < 1 || size > block.MaxSize {
-		return fieldError(field, "%d GiB is not between 1 and %d GiB", size, block.MaxSize)
+	switch {
+	case size < 1:
+		return sizeError(field, size, "less than the minimum of 1")
+	case size > block.MaxSize:
+		return sizeError(field, size, fmt.Sprintf("greater than the maximum of %d", block.MaxSize))
 	}
 	return nil
+}
+
+func sizeError(field string, size block.GiB, why string) error {
+	return &Error{Code: CodeInvalid, Field: field, Message: fmt.Sprintf("Invalid input for field/attribute %s. Value: %d. %d is %s", field, size, size, why)}
 }
 
 func checkID(field, id string) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/scoria-storage/scoria/messages/block"
 )
@@ -95,10 +96,15 @@ func AsError(err error) *Error {
 	return &Error{Code: CodeInternal, Message: err.Error()}
 }
 
+// clip shortens a text of somebody else's, for messages.
 func clip(s string) string {
 	const most = 80
-	if len(s) > most {
-		return s[:most] + "…"
+	if len(s) <= most {
+		return s
 	}
-	return s
+	i := most
+	for i > 0 && !utf8.RuneStart(s[i]) { // do not cut a character
+		i--
+	}
+	return s[:i] + "…"
 }

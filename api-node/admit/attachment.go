@@ -56,7 +56,7 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 		case old.exists:
 			return messages.Errorf(messages.CodeConflict, "Attachment %s exists already", id)
 		case old.rev != 0:
-			return attachmentNotFound(id)
+			return messages.AttachmentNotFound(id)
 		}
 		if err := d.reservable(v.T, instance); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (d *draft) checkFree(keys ...string) error {
 // CompleteAttachment says that the host uses the volume. Repeated, it is no error.
 func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.AttachmentID) (kvtx.Revision, error) {
 	if !block.IsUUID(string(id)) {
-		return 0, attachmentNotFound(id)
+		return 0, messages.AttachmentNotFound(id)
 	}
 	key := records.AttachmentKey(id)
 	now := a.now().UTC().Truncate(time.Microsecond)
@@ -105,7 +105,7 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 			return err
 		}
 		if !att.exists || !c.sees(att.T.Project) {
-			return attachmentNotFound(id)
+			return messages.AttachmentNotFound(id)
 		}
 		volumeKey = records.VolumeKey(att.T.Volume)
 		v, err := read[block.Volume](s, volumeKey)
@@ -114,7 +114,7 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 		}
 		switch {
 		case !v.exists:
-			return volumeNotFound(att.T.Volume)
+			return messages.VolumeNotFound(att.T.Volume)
 		case att.T.Status == block.AttachAttached:
 			unchanged = true
 			return nil

@@ -127,7 +127,7 @@ func read[T records.Record](s kvtx.Snapshot, key string) (found[T], error) {
 func (d *draft) volume(id block.VolumeID) (found[block.Volume], error) {
 	v, err := read[block.Volume](d.s, records.VolumeKey(id))
 	if err == nil && (!v.exists || !d.p.caller.sees(v.T.Project)) {
-		err = volumeNotFound(id)
+		err = messages.VolumeNotFound(id)
 	}
 	return v, err
 }
@@ -136,7 +136,7 @@ func (d *draft) volume(id block.VolumeID) (found[block.Volume], error) {
 func (d *draft) snapshot(id block.SnapshotID) (found[block.Snapshot], error) {
 	s, err := read[block.Snapshot](d.s, records.SnapshotKey(id))
 	if err == nil && (!s.exists || !d.p.caller.sees(s.T.Project)) {
-		err = snapshotNotFound(id)
+		err = messages.SnapshotNotFound(id)
 	}
 	return s, err
 }

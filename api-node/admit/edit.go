@@ -42,7 +42,7 @@ func (p Patch) apply(name, description *string) {
 // UpdateVolume changes a volume's name and description, in any state, as in Cinder.
 func (a *Admitter) UpdateVolume(ctx context.Context, c Caller, id block.VolumeID, p Patch) (block.Volume, kvtx.Revision, error) {
 	if !block.IsUUID(string(id)) {
-		return block.Volume{}, 0, volumeNotFound(id)
+		return block.Volume{}, 0, messages.VolumeNotFound(id)
 	}
 	return edit(ctx, a, p, records.VolumeKey(id), func(d *draft) (found[block.Volume], error) {
 		d.p.caller = c
@@ -56,7 +56,7 @@ func (a *Admitter) UpdateVolume(ctx context.Context, c Caller, id block.VolumeID
 // UpdateSnapshot changes a snapshot's name and description, in any state, as in Cinder.
 func (a *Admitter) UpdateSnapshot(ctx context.Context, c Caller, id block.SnapshotID, p Patch) (block.Snapshot, kvtx.Revision, error) {
 	if !block.IsUUID(string(id)) {
-		return block.Snapshot{}, 0, snapshotNotFound(id)
+		return block.Snapshot{}, 0, messages.SnapshotNotFound(id)
 	}
 	return edit(ctx, a, p, records.SnapshotKey(id), func(d *draft) (found[block.Snapshot], error) {
 		d.p.caller = c

@@ -214,7 +214,7 @@ func faultAttachment(s kvtx.Snapshot, tx *kvtx.Tx, id block.AttachmentID, status
 // ownerOf checks the ID before it becomes part of a key.
 func ownerOf(id block.OperationID) (string, error) {
 	if !block.IsUUID(string(id)) {
-		return "", operationNotFound(id)
+		return "", messages.OperationNotFound(id)
 	}
 	return string(id), nil
 }
@@ -226,7 +226,7 @@ func visible(s kvtx.Snapshot, c Caller, id block.OperationID) (kvlock.Record, er
 		return kvlock.Record{}, err
 	}
 	if !e.Exists {
-		return kvlock.Record{}, operationNotFound(id)
+		return kvlock.Record{}, messages.OperationNotFound(id)
 	}
 	rec, err := kvlock.DecodeRecord(e)
 	if err != nil {
@@ -237,7 +237,7 @@ func visible(s kvtx.Snapshot, c Caller, id block.OperationID) (kvlock.Record, er
 		return rec, err
 	}
 	if !c.sees(op.Project) {
-		return rec, operationNotFound(id)
+		return rec, messages.OperationNotFound(id)
 	}
 	return rec, nil
 }
@@ -253,7 +253,7 @@ func (a *Admitter) operated(id block.OperationID, verb string, err error) error 
 	case err == nil:
 		return nil
 	case errors.Is(err, kvlock.ErrNotFound):
-		return operationNotFound(id)
+		return messages.OperationNotFound(id)
 	case errors.Is(err, kvlock.ErrEnded):
 		return messages.Errorf(messages.CodeConflict, "operation %s has ended and cannot be %s", id, verb)
 	case errors.Is(err, kvlock.ErrVoid):

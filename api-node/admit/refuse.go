@@ -16,22 +16,6 @@ import (
 
 // The texts are those of Cinder, where Cinder has one: clients and their tests compare them.
 
-func volumeNotFound(id block.VolumeID) error {
-	return messages.Errorf(messages.CodeNotFound, "Volume %s could not be found.", id)
-}
-
-func snapshotNotFound(id block.SnapshotID) error {
-	return messages.Errorf(messages.CodeNotFound, "Snapshot %s could not be found.", id)
-}
-
-func attachmentNotFound(id block.AttachmentID) error {
-	return messages.Errorf(messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = %s.", id)
-}
-
-func operationNotFound(id block.OperationID) error {
-	return messages.Errorf(messages.CodeNotFound, "Operation %s could not be found.", id)
-}
-
 func invalidInput(format string, args ...any) *messages.Error {
 	return messages.Errorf(messages.CodeInvalid, "Invalid input received: "+format, args...)
 }

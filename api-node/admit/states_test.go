@@ -360,7 +360,7 @@ func TestRefusalsInCindersWords(t *testing.T) {
 		{"a taken volume ID", &messages.CreateVolume{Volume: v, SizeGiB: 1}, messages.CodeConflict, "Volume " + string(v) + " exists already"},
 		{"a taken snapshot ID", &messages.CreateSnapshot{Volume: v, Snapshot: older}, messages.CodeConflict, "Snapshot " + string(older) + " exists already"},
 		{"not a UUID", &messages.DeleteVolume{Volume: "../x"}, messages.CodeInvalid, "Invalid input for field/attribute volume: …"},
-		{"no size", &messages.CreateVolume{}, messages.CodeInvalid, "Invalid input for field/attribute size: …"},
+		{"no size", &messages.CreateVolume{}, messages.CodeInvalid, "Invalid input for field/attribute size. Value: 0. 0 is less than the minimum of 1"},
 		{"nothing", nil, messages.CodeInvalid, "the request is missing"},
 	} {
 		before := s.bucket()

@@ -22,7 +22,7 @@ func (d *draft) attachVolume() error {
 		return err
 	}
 	if a.exists && !d.p.caller.sees(a.T.Project) {
-		return attachmentNotFound(r.Attachment)
+		return messages.AttachmentNotFound(r.Attachment)
 	}
 	if err := d.checkAttachable(v.T, r.Connector); err != nil {
 		return err
@@ -60,7 +60,7 @@ func (d *draft) checkAttachable(v block.Volume, connector []byte) error {
 
 func (d *draft) newAttachment(r *messages.AttachVolume, v *found[block.Volume], a *found[block.Attachment]) error {
 	if a.rev != 0 { // its marker says that it was there
-		return attachmentNotFound(r.Attachment)
+		return messages.AttachmentNotFound(r.Attachment)
 	}
 	if err := d.reservable(v.T, r.Instance); err != nil {
 		return err

@@ -112,7 +112,7 @@ func (a *Admitter) checkType(name string) error {
 	if name == "" || name == a.defaults.Type {
 		return nil
 	}
-	return messages.Errorf(messages.CodeNotFound, "Volume type with name %s could not be found.", name)
+	return messages.TypeNameNotFound(name)
 }
 
 // source reads what the volume is made from.

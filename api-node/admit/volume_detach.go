@@ -16,7 +16,7 @@ func (d *draft) detachVolume() error {
 		return err
 	}
 	if !a.exists || !d.p.caller.sees(a.T.Project) {
-		return attachmentNotFound(r.Attachment)
+		return messages.AttachmentNotFound(r.Attachment)
 	}
 	r.Volume = a.T.Volume
 	v, err := read[block.Volume](d.s, records.VolumeKey(r.Volume))
@@ -24,7 +24,7 @@ func (d *draft) detachVolume() error {
 		return err
 	}
 	if !v.exists {
-		return volumeNotFound(r.Volume)
+		return messages.VolumeNotFound(r.Volume)
 	}
 	for _, key := range []string{records.AttachKey(r.Volume), records.VolumeKey(r.Volume)} {
 		h, err := d.held(key)

@@ -39,8 +39,8 @@ type Reader interface {
 	Wait(ctx context.Context, rev kvtx.Revision) error
 	Lookup(ctx context.Context, id block.OperationID) (*view.Operation, error)
 	WaitEnded(ctx context.Context, id block.OperationID) (*view.Operation, error)
-	// Waits is what an operation that is queued waits for; nil for others.
-	Waits(op *view.Operation) *messages.Waits
+	// Waits is what those of the operations wait for that are queued.
+	Waits(ops ...*view.Operation) map[block.OperationID]*messages.Waits
 }
 
 // Config of the ingest.
@@ -233,7 +233,7 @@ func (i *Ingest) get(ctx context.Context, msg *nats.Msg) messages.Reply {
 // standing tells how an operation stands.
 func (i *Ingest) standing(op *view.Operation) messages.Reply {
 	shown := op.Operation
-	shown.Waits = i.reader.Waits(op)
+	shown.Waits = i.reader.Waits(op)[op.ID]
 	return messages.Reply{Operation: &shown}
 }
 
@@ -244,7 +244,7 @@ func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*v
 	op, err := i.reader.Lookup(ctx, q.Operation)
 	switch {
 	case errors.Is(err, view.ErrNotFound) || err == nil && op.Project != project:
-		return nil, messages.Errorf(messages.CodeNotFound, "Operation %.80s could not be found.", q.Operation)
+		return nil, messages.OperationNotFound(q.Operation)
 	case err != nil:
 		return nil, messages.Errorf(messages.CodeUnavailable, "operation %s could not be looked up: %v", q.Operation, err)
 	case q.Wait <= 0 || op.Settled():

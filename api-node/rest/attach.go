@@ -197,7 +197,7 @@ func (c *call) awaitAttached(op block.OperationID, id block.AttachmentID) error 
 func (c *call) deleteAttachment() error {
 	id := c.r.PathValue("id")
 	if !block.IsUUID(id) {
-		return attachmentNotFound(id)
+		return messages.AttachmentNotFound(block.AttachmentID(id))
 	}
 	op, err := c.submitOrJoin(&messages.DetachVolume{Attachment: block.AttachmentID(id)})
 	if err != nil {

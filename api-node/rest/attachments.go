@@ -15,7 +15,7 @@ func (c *call) attachmentOf(id string) (*view.Attachment, error) {
 			return r, nil
 		}
 	}
-	return nil, attachmentNotFound(id)
+	return nil, messages.AttachmentNotFound(block.AttachmentID(id))
 }
 
 // appendAttachment appends an attachment, with the connection if detailed.

@@ -48,14 +48,6 @@ const (
 	textURL       = "Malformed request url"
 )
 
-func volumeNotFound(id string) *fault { return notFound("Volume %s could not be found.", clip(id)) }
-
-func snapshotNotFound(id string) *fault { return notFound("Snapshot %s could not be found.", clip(id)) }
-
-func attachmentNotFound(id string) *fault {
-	return notFound("Volume attachment could not be found with filter: attachment_id = %s.", clip(id))
-}
-
 // faultNames are the keys of the bodies; every other status has "computeFault".
 var faultNames = map[int]string{
 	http.StatusBadRequest:            "badRequest",

@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/block"
 )
 
 // TestBadInputIsRefusedInWordsAndChangesNothing is the table of what clients must not be able to do.
@@ -233,4 +236,32 @@ func isPlain(s string) bool {
 		}
 	}
 	return true
+}
+
+// A size beyond the limits is refused in the same words whichever way it comes.
+func TestASizeHasOneLimit(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	volume := s.newVolume(map[string]any{"size": 1})
+	for _, size := range []block.GiB{-1, 0, block.MaxSize + 1, 1 << 33, 1e18} {
+		for _, c := range []struct {
+			line string
+			body any
+			req  messages.Request
+		}{
+			{"POST volumes", map[string]any{"volume": map[string]any{"size": size}}, &messages.CreateVolume{SizeGiB: size}},
+			{"POST volumes/" + volume + "/action", map[string]any{"os-extend": map[string]any{"new_size": size}}, &messages.ExtendVolume{Volume: block.VolumeID(volume), SizeGiB: size}},
+		} {
+			err := c.req.Validate()
+			if err == nil {
+				t.Fatalf("%s of %d GiB is valid", c.req.Kind(), size)
+			}
+			s.send(request{line: c.line, body: c.body}).fault(400, err.Error())
+		}
+	}
+	for _, req := range []messages.Request{&messages.CreateVolume{SizeGiB: block.MaxSize}, &messages.ExtendVolume{Volume: block.VolumeID(volume), SizeGiB: block.MaxSize}} {
+		if err := req.Validate(); err != nil {
+			t.Errorf("%s of the largest size: %v", req.Kind(), err)
+		}
+	}
 }

@@ -36,8 +36,8 @@ type Reader interface {
 	Pools() []records.Pool
 	Nodes() []records.Node
 	Locks() iter.Seq[kvlock.Lock]
-	// Waits is what an operation that is queued waits for; nil for others.
-	Waits(op *view.Operation) *messages.Waits
+	// Waits is what those of the operations wait for that are queued.
+	Waits(ops ...*view.Operation) map[block.OperationID]*messages.Waits
 
 	// Lookup is Operation for those too that ended long ago. Errors: view.ErrNotFound, ctx's, others.
 	Lookup(ctx context.Context, id block.OperationID) (*view.Operation, error)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// maxInt is the largest offset and the largest size that the Block Storage API knows.
+// maxInt is the largest offset that the Block Storage API knows.
 const maxInt = math.MaxInt32
 
 // query is what the parameters of a list ask for.

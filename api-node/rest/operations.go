@@ -58,9 +58,14 @@ type auditView struct {
 	Worker string    `json:"worker,omitempty"`
 }
 
+// operationJSON shows an operation with what it waits for.
 func (c *call) operationJSON(op *view.Operation) operationView {
+	return showOperation(op, c.reader().Waits(op)[op.ID])
+}
+
+func showOperation(op *view.Operation, waits *messages.Waits) operationView {
 	v := operationView{Operation: op.Operation, Backend: op.Backend, RequestID: op.RequestID, Tries: op.Tries, Pivoted: op.Pivoted}
-	v.Waits = c.reader().Waits(op)
+	v.Waits = waits
 	if !op.StepSince.IsZero() {
 		v.StepSince = &op.StepSince
 	}
@@ -79,7 +84,7 @@ func (c *call) operationOf() (*view.Operation, error) {
 	op, err := c.reader().Lookup(c.r.Context(), block.OperationID(id))
 	switch {
 	case errors.Is(err, view.ErrNotFound) || err == nil && !c.mine(op.Project):
-		return nil, notFound("Operation %s could not be found.", clip(id))
+		return nil, messages.OperationNotFound(block.OperationID(id))
 	case err != nil:
 		return nil, newFault(http.StatusServiceUnavailable, "Operation %s could not be looked up: %v", clip(id), err)
 	}
@@ -164,22 +169,27 @@ func (c *call) listOperations() error {
 	var marker *view.Operation
 	if f.marker != "" {
 		if marker, err = c.reader().Lookup(c.r.Context(), block.OperationID(f.marker)); err != nil || !c.mine(marker.Project) {
-			return notFound("Operation %s could not be found.", clip(f.marker))
+			return messages.OperationNotFound(block.OperationID(f.marker))
 		}
 	}
 	out := struct {
 		Operations []operationView `json:"operations"`
 		Next       string          `json:"next,omitempty"`
 	}{Operations: []operationView{}}
+	var page []*view.Operation
 	for op := range c.reader().Operations(f.project) {
 		if marker != nil && !olderOperation(op, marker) || !f.keeps(op) {
 			continue
 		}
-		if len(out.Operations) == f.limit {
-			out.Next = string(out.Operations[f.limit-1].ID)
+		if len(page) == f.limit {
+			out.Next = string(page[f.limit-1].ID)
 			break
 		}
-		out.Operations = append(out.Operations, c.operationJSON(op))
+		page = append(page, op)
+	}
+	waits := c.reader().Waits(page...)
+	for _, op := range page {
+		out.Operations = append(out.Operations, showOperation(op, waits[op.ID]))
 	}
 	return c.replyJSON(http.StatusOK, out)
 }

@@ -1,6 +1,10 @@
 package rest
 
-import "regexp"
+import (
+	"regexp"
+
+	"github.com/scoria-storage/scoria/messages/block"
+)
 
 // The schemas of the bodies, as Cinder has them.
 
@@ -22,8 +26,8 @@ var (
 	metadataMap    = &schema{types: anyObject, keyPattern: metadataKeys, patternProp: metadataValue}
 	metadataOrNull = &schema{types: objectNull, keyPattern: metadataKeys, patternProp: metadataValue}
 	sizePattern    = regexp.MustCompile(`^[0-9]+$`)
-	sizeValue      = &schema{types: []string{"integer", "string"}, pattern: sizePattern, min: 1, max: maxInt}
-	sizeOrNull     = &schema{types: []string{"integer", "string", "null"}, pattern: sizePattern, min: 1, max: maxInt}
+	sizeValue      = &schema{types: []string{"integer", "string"}, pattern: sizePattern, min: 1, max: int64(block.MaxSize)}
+	sizeOrNull     = &schema{types: []string{"integer", "string", "null"}, pattern: sizePattern, min: 1, max: int64(block.MaxSize)}
 	boolValue      = &schema{types: []string{"boolean", "string"}, enum: []any{true, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes", "y", "t",
 		false, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no", "n", "f"}}
 	boolOrNull = &schema{alternatives: []*schema{{types: []string{"null"}}, boolValue}}

@@ -18,7 +18,7 @@ func (c *call) snapshotOf(id string) (*view.Snapshot, error) {
 			return r, nil
 		}
 	}
-	return nil, snapshotNotFound(id)
+	return nil, messages.SnapshotNotFound(block.SnapshotID(id))
 }
 
 // appendSnapshot appends a snapshot: the short form, the rest of the microversion's if detailed, the extension's
@@ -196,7 +196,7 @@ func (c *call) createSnapshot() error {
 	s := body["snapshot"].(object)
 	volume := block.VolumeID(canonicalUUID(text(s, "volume_id")))
 	if volume == "" { // null
-		return volumeNotFound("None")
+		return messages.VolumeNotFound("None")
 	}
 	force, err := truth("force", s["force"])
 	if err != nil {
@@ -247,7 +247,7 @@ func (c *call) updateSnapshot() error {
 func (c *call) deleteSnapshot() error {
 	id := c.r.PathValue("id")
 	if !block.IsUUID(id) {
-		return snapshotNotFound(id)
+		return messages.SnapshotNotFound(block.SnapshotID(id))
 	}
 	return c.submitEmpty(&messages.DeleteSnapshot{Snapshot: block.SnapshotID(id)})
 }

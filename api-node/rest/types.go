@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/scoria-storage/scoria/api-node/admit"
+	"github.com/scoria-storage/scoria/messages"
 )
 
 // There is one volume type. Types cannot be edited in this release.
@@ -28,9 +29,9 @@ func typeByNameOrID(s string) (string, error) {
 	case s == "" || s == defaultTypeName || canonicalUUID(s) == defaultTypeID:
 		return defaultTypeName, nil
 	case canonicalUUID(s) != "":
-		return "", notFound("Volume type %s could not be found.", s)
+		return "", messages.TypeNotFound(s)
 	}
-	return "", notFound("Volume type with name %s could not be found.", clip(s))
+	return "", messages.TypeNameNotFound(s)
 }
 
 func (c *call) appendType(b []byte) []byte {
@@ -44,7 +45,7 @@ func (c *call) appendType(b []byte) []byte {
 // typeOf checks the ID of the path.
 func (c *call) typeOf() error {
 	if id := c.r.PathValue("id"); id != defaultTypeID && id != "default" {
-		return notFound("Volume type %s could not be found.", clip(id))
+		return messages.TypeNotFound(id)
 	}
 	return nil
 }
@@ -58,7 +59,7 @@ func (c *call) listTypes() error {
 		return err
 	}
 	if q.marker != "" && q.marker != defaultTypeID {
-		return notFound("Volume type %s could not be found.", clip(q.marker))
+		return messages.TypeNotFound(q.marker)
 	}
 	keep, err := c.keepType(&q)
 	if err != nil {

@@ -106,7 +106,7 @@ func size(v any) (block.GiB, error) {
 		s = v
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 1 || n > maxInt {
+	if err != nil || n < 1 || n > int64(block.MaxSize) {
 		return 0, badRequest("Invalid input received: Invalid volume size provided for create request: %s "+
 			"(size argument must be an integer (or string representation of an integer) and greater than zero).", clip(s))
 	}

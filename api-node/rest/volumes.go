@@ -19,7 +19,7 @@ func (c *call) volumeOf(id string) (*view.Volume, error) {
 			return r, nil
 		}
 	}
-	return nil, volumeNotFound(id)
+	return nil, messages.VolumeNotFound(block.VolumeID(id))
 }
 
 // volumeID is the ID of the path. Whether there is such a volume admission decides, which also knows requests that are
@@ -27,7 +27,7 @@ func (c *call) volumeOf(id string) (*view.Volume, error) {
 func (c *call) volumeID() (block.VolumeID, error) {
 	id := c.r.PathValue("id")
 	if !block.IsUUID(id) {
-		return "", volumeNotFound(id)
+		return "", messages.VolumeNotFound(block.VolumeID(id))
 	}
 	return block.VolumeID(id), nil
 }

@@ -83,7 +83,7 @@ func (v *View) Waiting() []*Operation {
 // what they do say is read with kvlock. A line is in the order in which the operations were submitted.
 func (v *View) Locks() iter.Seq[kvlock.Lock] {
 	return func(yield func(kvlock.Lock) bool) {
-		for _, l := range v.locks("") {
+		for _, l := range v.locks(func(string) bool { return true }) {
 			if !yield(*l) {
 				return
 			}
@@ -93,19 +93,19 @@ func (v *View) Locks() iter.Seq[kvlock.Lock] {
 
 // Lock returns one of Locks; false if nobody holds the key or waits for it.
 func (v *View) Lock(key string) (kvlock.Lock, bool) {
-	for _, l := range v.locks(key) {
+	for _, l := range v.locks(func(k string) bool { return k == key }) {
 		return *l, true
 	}
 	return kvlock.Lock{}, false
 }
 
-// locks collects all locks, or the one of the key.
-func (v *View) locks(only string) []*kvlock.Lock {
+// locks collects the locks of the keys that are wanted.
+func (v *View) locks(want func(key string) bool) []*kvlock.Lock {
 	byKey := map[string]*kvlock.Lock{}
 	var all []*kvlock.Lock
 	for op := range v.Live() {
 		for _, c := range op.Claims {
-			if only != "" && c.Key != only {
+			if !want(c.Key) {
 				continue
 			}
 			l := byKey[c.Key]

@@ -191,7 +191,7 @@ func field(w world, i int) any {
 }
 
 // requireOrder fails the test unless lists are newest first, and those of the projects together are the whole.
-func requireOrder(t *testing.T, v *view.View) {
+func requireOrder(t testing.TB, v *view.View) {
 	t.Helper()
 	newest := func(a, b *view.Volume) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))

@@ -18,7 +18,7 @@ import (
 
 // stack is a view on a real server, with admission and a worker that make histories.
 type stack struct {
-	t      *testing.T
+	t      testing.TB
 	srv    *natstest.Server
 	store  *kvtx.Store
 	locks  *kvlock.Locker
@@ -29,7 +29,7 @@ type stack struct {
 
 var unlimited = records.Limits{Volumes: records.Unlimited, Snapshots: records.Unlimited, GiB: records.Unlimited}
 
-func newStack(t *testing.T, opts ...view.Option) *stack {
+func newStack(t testing.TB, opts ...view.Option) *stack {
 	t.Helper()
 	s := &stack{t: t, srv: natstest.Start(t)}
 	store, err := kvtx.Ensure(t.Context(), s.srv.JetStream(t), kvtx.Config{})
@@ -51,22 +51,31 @@ func newStack(t *testing.T, opts ...view.Option) *stack {
 // run starts a view of the store and waits until it has caught up.
 func (s *stack) run(opts ...view.Option) *view.View {
 	s.t.Helper()
-	v := view.New(s.store, nil, opts...)
+	v, stop := s.start(opts...)
+	s.t.Cleanup(stop)
+	return v
+}
+
+// start is run with the end of the view in the caller's hand.
+func (s *stack) start(opts ...view.Option) (v *view.View, stop func()) {
+	s.t.Helper()
+	v = view.New(s.store, nil, opts...)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- v.Run(ctx) }()
-	s.t.Cleanup(func() {
+	stop = func() {
 		cancel()
 		if err := <-done; err != nil {
 			s.t.Errorf("Run = %v", err)
 		}
-	})
+	}
 	select {
 	case <-v.CaughtUp():
 	case <-time.After(20 * time.Second):
+		stop()
 		s.t.Fatal("the view does not catch up")
 	}
-	return v
+	return v, stop
 }
 
 func (s *stack) until(what string, cond func() bool) {

@@ -61,8 +61,8 @@ func (k Kind) Valid() bool {
 // GiB is a size in gibibytes (2^30 bytes), the unit of the Block Storage API.
 type GiB int64
 
-// MaxSize is the largest volume in GiB: 2^33-1, so that the size in bytes stays below 2^63.
-const MaxSize GiB = 1<<33 - 1
+// MaxSize is the largest volume in GiB, as in Cinder, whose clients know a size as a number of 32 bits. In bytes it stays below 2^63.
+const MaxSize GiB = 1<<31 - 1
 
 // Bytes returns the size in bytes.
 func (g GiB) Bytes() int64 { return int64(g) << 30 }

@@ -110,8 +110,10 @@ var (
 
 // refuse is an error that ends the operation: trying again would not change it. The code goes with it to the record.
 func refuse(code messages.Code, format string, args ...any) error {
-	return saga.Permanent(saga.Coded(string(code), fmt.Errorf(format, args...)))
+	return refused(messages.Errorf(code, format, args...))
 }
+
+func refused(e *messages.Error) error { return saga.Permanent(saga.Coded(string(e.Code), e)) }
 
 // worldChanged says that an operation was undone because what it was to work on is not as it was when it was accepted. One that was to
 // wait in line leaves nothing then: nobody was told that it had begun.

@@ -57,7 +57,7 @@ func (r *stored[T]) remove(tx *kvtx.Tx) { tx.Delete(r.key, r.rev) }
 func volume(s kvtx.Snapshot, id block.VolumeID) (stored[block.Volume], error) {
 	v, err := load[block.Volume](s, records.VolumeKey(id))
 	if errors.Is(err, errMissing) {
-		err = refuse(messages.CodeNotFound, "Volume %s could not be found.", id)
+		err = refused(messages.VolumeNotFound(id))
 	}
 	return v, err
 }
@@ -65,7 +65,7 @@ func volume(s kvtx.Snapshot, id block.VolumeID) (stored[block.Volume], error) {
 func snapshot(s kvtx.Snapshot, id block.SnapshotID) (stored[block.Snapshot], error) {
 	v, err := load[block.Snapshot](s, records.SnapshotKey(id))
 	if errors.Is(err, errMissing) {
-		err = refuse(messages.CodeNotFound, "Snapshot %s could not be found.", id)
+		err = refused(messages.SnapshotNotFound(id))
 	}
 	return v, err
 }
@@ -73,7 +73,7 @@ func snapshot(s kvtx.Snapshot, id block.SnapshotID) (stored[block.Snapshot], err
 func attachment(s kvtx.Snapshot, id block.AttachmentID) (stored[block.Attachment], error) {
 	v, err := load[block.Attachment](s, records.AttachmentKey(id))
 	if errors.Is(err, errMissing) {
-		err = refuse(messages.CodeNotFound, "Volume attachment could not be found with filter: attachment_id = %s.", id)
+		err = refused(messages.AttachmentNotFound(id))
 	}
 	return v, err
 }
