@@ -60,7 +60,7 @@ func (v *View) withHeard(op *Operation) *Operation {
 		return op
 	}
 	shown := *op
-	shown.Steps = h.Steps
+	shown.Steps, shown.Total = h.Steps, max(op.Total, len(h.Steps)) // of a run that has not saved anything yet the record has none
 	if h.Done == op.Done && h.Phase == op.Phase {
 		shown.Step, shown.ProgressDone, shown.ProgressTotal = h.Step, h.ProgressDone, h.ProgressTotal
 	}

@@ -37,7 +37,7 @@ func TestWhatIsHeardOfARunningOperationIsShown(t *testing.T) {
 	if op := <-seen; op.ProgressDone != 3 || op.ProgressTotal != 10 || op.Step != "create" {
 		t.Errorf("a follower sees %+v", op)
 	}
-	if op, _ := v.Operation(acc.Operation); op.ProgressDone != 3 || len(op.Steps) != 2 {
+	if op, _ := v.Operation(acc.Operation); op.ProgressDone != 3 || len(op.Steps) != 2 || op.Total != 2 {
 		t.Errorf("shown is %+v", op.Operation)
 	}
 	u.Operation.Epoch = 7 // of another worker: it says nothing of this epoch

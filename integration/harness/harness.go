@@ -63,6 +63,7 @@ type Process struct {
 	ready  chan string
 	done   chan struct{}
 	err    error
+	stdout *tail
 	stderr *tail
 }
 
@@ -77,7 +78,7 @@ func StartEnv(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(Binary(t), args...)
 	cmd.Env = append(os.Environ(), env...)
-	p := &Process{cmd: cmd, ready: make(chan string, 1), done: make(chan struct{}), stderr: &tail{}}
+	p := &Process{cmd: cmd, ready: make(chan string, 1), done: make(chan struct{}), stdout: &tail{}, stderr: &tail{}}
 	cmd.Stderr = p.stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -90,6 +91,7 @@ func StartEnv(t testing.TB, env []string, args ...string) *Process {
 		defer close(p.done)
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
+			fmt.Fprintln(p.stdout, lines.Text())
 			if url, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
 				p.ready <- url
 			}
@@ -124,6 +126,9 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Log is the end of what the process wrote to standard error.
 func (p *Process) Log() string { return p.stderr.String() }
+
+// Output is the end of what the process wrote to standard output.
+func (p *Process) Output() string { return p.stdout.String() }
 
 // Signal sends a signal to the process.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {

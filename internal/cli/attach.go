@@ -12,19 +12,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// attachment is what these commands read of an attachment.
-type attachment struct {
-	ID             string `json:"id"`
-	Status         string `json:"status"`
-	VolumeID       string `json:"volume_id"`
-	ConnectionInfo struct {
-		URI  string `json:"uri"`
-		Data struct {
-			URI string `json:"uri"`
-		} `json:"data"`
-	} `json:"connection_info"`
-}
-
 func volumeAttach() *cobra.Command {
 	var readOnly bool
 	cmd := volumeID.one(&cobra.Command{
@@ -41,10 +28,7 @@ func volumeAttach() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		uri := a.ConnectionInfo.URI
-		if uri == "" {
-			uri = a.ConnectionInfo.Data.URI
-		}
+		uri := a.ConnectionInfo.uri()
 		if s.asJSON {
 			return s.json(map[string]string{"attachment": a.ID, "uri": uri})
 		}

@@ -88,7 +88,7 @@ func (c *client) callWith(ctx context.Context, header http.Header, method, path 
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, c.lost(method, "in the middle of its answer", err)
+		return nil, c.lost(ctx, method, "in the middle of its answer", err)
 	}
 	if resp.StatusCode >= 300 {
 		return nil, &apiError{resp.StatusCode, plain(errorText(resp, data)), resp.Header.Get(headerOperation)}
@@ -128,23 +128,24 @@ func (c *client) send(ctx context.Context, header http.Header, method, path stri
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(method, err)
+		return nil, c.unreachable(ctx, method, err)
 	}
 	c.answered = true
 	return resp, nil
 }
 
 // unreachable says in words why there is no answer.
-func (c *client) unreachable(method string, err error) error {
+func (c *client) unreachable(ctx context.Context, method string, err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err // the rest of its text is the URL
 	}
 	op, ok := errors.AsType[*net.OpError](err)
+	stop := interrupted(ctx)
 	switch {
 	case !ok || op.Op != "dial":
-		return c.lost(method, "before it answered", err)
-	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted")
+		return c.lost(ctx, method, "before it answered", err)
+	case stop != nil:
+		return stop
 	case c.answered:
 		return fmt.Errorf("the API node at %s answered before and cannot be reached any more (%w): what it accepted goes on when it is back", c.endpoint, op.Err)
 	case errors.Is(op, syscall.ECONNREFUSED):
@@ -154,15 +155,15 @@ func (c *client) unreachable(method string, err error) error {
 }
 
 // lost says that a connection over which a request may have been sent is gone. What was to be changed may have been.
-func (c *client) lost(method, when string, err error) error {
-	text := fmt.Sprintf("the connection to %s was lost %s", c.endpoint, when)
-	if errors.Is(err, context.Canceled) {
-		text = "interrupted"
+func (c *client) lost(ctx context.Context, method, when string, err error) error {
+	err = fmt.Errorf("the connection to %s was lost %s (%w)", c.endpoint, when, err)
+	if stop := interrupted(ctx); stop != nil {
+		err = stop
 	}
 	if method != http.MethodGet {
-		text += "; the request may have been accepted: look before you repeat it"
+		return fmt.Errorf("%w; the request may have been accepted: look before you repeat it", err)
 	}
-	return fmt.Errorf("%s (%w)", text, err)
+	return err
 }
 
 // errorText takes the message out of an OpenStack error body: one key that holds code and message.
@@ -196,7 +197,7 @@ func poll(ctx context.Context, look func() (done bool, err error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
 		pause = min(pause*3/2, time.Second)

@@ -225,10 +225,13 @@ func TestWrongCallsAreRefused(t *testing.T) {
 		{[]string{"volume", "list", "--sped"}, "--sped"},
 		{[]string{"volume", "list", "-o", "xml"}, `setting output: value "xml": want table or json`},
 		{[]string{"volume", "list", "--endpoint", "nonsense"}, `setting endpoint: value "nonsense"`},
+		{[]string{"volume", "create"}, `setting size: value "": want a size in GiB, or what to make the volume from: --from-snapshot or --from-volume`},
+		{[]string{"volume", "list", "--no-wait"}, "unknown flag: --no-wait"},
+		{[]string{"operation", "show", "o1", "--no-wait"}, "unknown flag: --no-wait"},
 		{[]string{"volume", "extend", "v1"}, "setting size"},
 		{[]string{"volume", "extend", "v1", "--size", "big"}, `setting size: value "big": want a whole number; see`},
 		{[]string{"volume", "create", "--size", "99999999999999999999"}, "the number is too large"},
-		{[]string{"volume", "list", "--no-wait=perhaps"}, `setting no-wait: value "perhaps": want true or false`},
+		{[]string{"volume", "delete", "v1", "--no-wait=perhaps"}, `setting no-wait: value "perhaps": want true or false`},
 		{[]string{"volume", "list", "--limit", "0"}, `setting limit: value "0": want 1 or more rows`},
 		{[]string{"volume", "list", "--project", "a/b"}, `setting project: value "a/b"`},
 		{[]string{"operation", "list", "--phase", "foo"}, `setting phase: value "foo": want one of queued, granted, running`},
@@ -281,7 +284,8 @@ func TestHelpIsNoError(t *testing.T) {
 func TestAnOperationInOneLine(t *testing.T) {
 	t.Parallel()
 	for want, op := range map[string]messages.Operation{
-		"o1  volume.create  granted": {ID: "o1", Kind: "volume.create", Phase: "granted"},
+		"o1  volume.create  granted":             {ID: "o1", Kind: "volume.create", Phase: "granted"},
+		"o1  volume.create  running  step check": {ID: "o1", Kind: "volume.create", Phase: "running", Step: "check"},
 		"o1  volume.create  running  step copy (2 of 4)  attempt 3  25 % of 8 MiB  slow": {
 			ID: "o1", Kind: "volume.create", Phase: "running", Step: "copy", Done: 1, Total: 4, Attempt: 3,
 			ProgressDone: 2 << 20, ProgressTotal: 8 << 20, Error: "slow",

@@ -20,7 +20,7 @@ type idKind struct {
 var (
 	volumeID     = &idKind{noun: "a volume", listed: "scoria volume list", list: offerVolumes}
 	snapshotID   = &idKind{noun: "a snapshot", listed: "scoria snapshot list", list: offerSnapshots}
-	attachmentID = &idKind{noun: "an attachment", listed: "scoria volume show VOLUME", list: offerAttachments}
+	attachmentID = &idKind{noun: "an attachment", listed: "scoria attachment list", list: offerAttachments}
 	operationID  = &idKind{noun: "an operation", listed: "scoria operation list", list: offerOperations("")}
 	liveID       = &idKind{noun: "an operation", listed: "scoria operation list", list: offerOperations("live=true")}
 	stuckID      = &idKind{noun: "an operation", listed: "scoria operation list --phase stuck", list: offerOperations("phase=stuck")}

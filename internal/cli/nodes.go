@@ -148,9 +148,10 @@ func welcome(w io.Writer, url string, cfg *assembly.UpConfig) {
 	if url != defaultEndpoint {
 		endpoint = " --endpoint " + url
 	}
-	for _, command := range []string{"volume create --size 1 --name first", "volume attach VOLUME", "operation list", "operation watch OPERATION"} {
+	for _, command := range []string{"volume create --size 1 --name first", "volume attach VOLUME", "operation watch OPERATION"} {
 		fmt.Fprintf(w, "  %s %s%s\n", os.Args[0], command, endpoint)
 	}
+	fmt.Fprintln(w, "The first prints the ID of the VOLUME; `operation list` that of each OPERATION.")
 }
 
 func apiFlags(flags *pflag.FlagSet, quota *quotaFlag, attachWait *time.Duration) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scoria-storage/scoria/api-node/view"
+	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 )
@@ -19,9 +21,12 @@ func operationCommand() *cobra.Command {
 		operationResume(), operationAbandon())
 }
 
+// listed says which operations a list has: the records of all that ended stay for a time, and the last of them in the memory of an API node.
+var listed = fmt.Sprintf("those that have not ended, and the last %d that ended within %s", view.DefaultEnded, short(kvlock.DefaultRetention))
+
 func operationList() *cobra.Command {
 	var kind, phase string
-	cmd := &cobra.Command{Use: "list", Short: "List operations, newest first; ended ones are kept for a day", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List operations, newest first: " + listed, Args: cobra.NoArgs}
 	wordFlag(cmd, &kind, "kind", kinds(), "only this kind: ")
 	wordFlag(cmd, &phase, "phase", messages.Phases(), "only this phase: ")
 	limit := limitFlag(cmd)
@@ -76,7 +81,7 @@ func (s *session) showOperation(op messages.Operation) error {
 	}
 	rows := [][]string{
 		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project},
-		{"step", orDash(op.Step)}, {"steps done", fmt.Sprintf("%d of %d", op.Done, op.Total)}, {"attempt", fmt.Sprint(op.Attempt)},
+		{"step", orDash(op.Step)}, {"steps done", stepsDone(op)}, {"attempt", fmt.Sprint(op.Attempt)},
 		{"taken over", fmt.Sprintf("%d times", op.Epoch)}, {"worker", orDash(op.Worker)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
 	}
 	if w := op.Waits; w != nil {
@@ -94,16 +99,24 @@ func (s *session) showOperation(op messages.Operation) error {
 	return s.fields(rows)
 }
 
+func stepsDone(op messages.Operation) string {
+	if op.Total == 0 { // nobody has begun
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", op.Done, op.Total)
+}
+
 func operationWatch() *cobra.Command {
 	cmd := operationID.one(&cobra.Command{Use: "watch OPERATION", Short: "Follow an operation until it has ended"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		var failed error
-		op, err := s.follow(ctx, args[0], func(op messages.Operation) {
+		op, err := s.follow(ctx, args[0], func(op messages.Operation) bool {
 			if s.asJSON {
 				failed = errors.Join(failed, s.json(op))
-				return
+			} else {
+				writeLine(s.out, "%s", line(op))
 			}
-			writeLine(s.out, "%s", line(op))
+			return true
 		})
 		if err := errors.Join(err, failed); err != nil {
 			return err

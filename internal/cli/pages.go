@@ -46,7 +46,8 @@ func listAll[T any](ctx context.Context, s *session, path string, query url.Valu
 		all = append(all, page...)
 		_, links := answer[name+"_links"]
 		_, next := answer["next"]
-		if !links && !next || len(page) == 0 || len(all) == limit {
+		more := links || next || name == "attachments" // whose lists have no links
+		if !more || len(page) == 0 || len(all) == limit {
 			return all, nil
 		}
 	}

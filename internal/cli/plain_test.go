@@ -54,7 +54,16 @@ func TestWhatOthersWroteDoesNotRuleTheTerminal(t *testing.T) {
 	snapshot := `{"id": "s1", "name": ` + e + `, "status": ` + e + `, "volume_id": ` + e + `}`
 	locks := `{"locks": [{"key": ` + e + `, "holders": [{"operation": ` + e + `, "kind": ` + e + `, "mode": "shared", "step": ` + e + `, "worker": ` + e +
 		`, "error": ` + e + `, "released_by": ` + e + `}], "waiting": [{"operation": ` + e + `}]}]}`
+	attachment := `{"id": ` + e + `, "status": ` + e + `, "instance": ` + e + `, "connection_info": {"uri": ` + e + `, "node": ` + e + `}}`
+	attachments := func(w http.ResponseWriter, r *http.Request) {
+		body := `{"attachments": [` + attachment + `]}`
+		if r.URL.Query().Has("marker") {
+			body = `{"attachments": []}`
+		}
+		say(200, body)(w, r)
+	}
 	url := fake(t, map[string]http.HandlerFunc{
+		"GET /v3/demo/attachments/detail": attachments, "GET /v3/demo/attachments/a1": say(200, `{"attachment": `+attachment+`}`),
 		"GET /v3/demo/volumes/detail":   say(200, `{"volumes": [`+volume+`]}`),
 		"GET /v3/demo/volumes/v1":       say(200, `{"volume": `+volume+`}`),
 		"GET /v3/demo/volumes/v2":       say(404, `{"itemNotFound": {"code": 404, "message": `+e+`}}`),
@@ -69,7 +78,7 @@ func TestWhatOthersWroteDoesNotRuleTheTerminal(t *testing.T) {
 		"GET /scoria/v1/locks/v1":       say(200, locks),
 		"POST /scoria/v1/verify":        say(200, `{"clean": false, "differences": [{"kind": `+e+`, "subject": `+e+`, "text": `+e+`}]}`),
 	})
-	for _, line := range []string{"volume list", "volume show v1", "volume show v2", "volume show v3", "volume delete v1 v2", "snapshot list", "snapshot show s1",
+	for _, line := range []string{"volume list", "volume show v1", "volume show v2", "volume show v3", "volume delete v1 v2", "snapshot list", "snapshot show s1", "attachment list", "attachment show a1",
 		"operation list", "operation show op1", "operation watch op1", "lock list", "lock explain v1", "verify", "__complete volume show ", "__complete lock explain "} {
 		args := append(strings.Split(line, " "), "--endpoint", url)
 		if strings.HasPrefix(line, "__complete") { // what is being completed stands last

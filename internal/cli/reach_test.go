@@ -66,7 +66,7 @@ func TestANodeThatGoesAwayIsNotOneThatWasNeverThere(t *testing.T) {
 
 func TestTheWelcomeNamesTheEndpointWhereItIsNotTheDefault(t *testing.T) {
 	t.Parallel()
-	for url, want := range map[string]int{defaultEndpoint: 0, "http://127.0.0.1:1234": 4} {
+	for url, want := range map[string]int{defaultEndpoint: 0, "http://127.0.0.1:1234": 3} {
 		var out bytes.Buffer
 		welcome(&out, url, &assembly.UpConfig{})
 		if got := strings.Count(out.String(), " --endpoint "+url+"\n"); got != want {

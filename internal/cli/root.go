@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -31,9 +30,10 @@ var Release = "0.1.0"
 // errSilent ends with status 1 without a further word: the command has said all.
 var errSilent = errors.New("differences found")
 
-// Main runs the command line and returns the exit status: 0, 1 for a failure, 2 for a wrong call.
+// Main runs the command line and returns the exit status: 0, 1 for a failure, 2 for a wrong call, 128 and the signal's number for what a signal
+// cut short.
 func Main(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
+	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
@@ -48,6 +48,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return 2
+	}
+	if i := interrupted(ctx); i != nil && !stays(cmd.Flags()) {
+		return i.status()
 	}
 	return 1
 }
@@ -115,7 +118,7 @@ func newRoot() *cobra.Command {
 		return &usageError{fmt.Errorf("%w; see `%s --help`", flagError(err), cmd.CommandPath())}
 	})
 	root.AddCommand(upCommand(), apiNodeCommand(), volumeNodeCommand(), exportServerCommand(),
-		volumeCommand(), snapshotCommand(), operationCommand(), lockCommand(), verifyCommand(), benchCommand(), versionCommand())
+		volumeCommand(), snapshotCommand(), attachmentCommand(), operationCommand(), lockCommand(), verifyCommand(), benchCommand(), versionCommand())
 	refuseArguments(root)
 	return root
 }

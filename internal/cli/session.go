@@ -34,7 +34,6 @@ func withClient(cmd *cobra.Command, run func(context.Context, *session, []string
 	cmd.Flags().String(flagEndpoint, defaultEndpoint, "URL of the API node")
 	cmd.Flags().String(flagProject, "demo", "project to work in")
 	outputFlag(cmd)
-	cmd.Flags().Bool(flagNoWait, false, "return when the operation is accepted, not when it has ended")
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
@@ -46,6 +45,12 @@ func withClient(cmd *cobra.Command, run func(context.Context, *session, []string
 		return run(cmd.Context(), s, args)
 	}
 	return cmd
+}
+
+// starts gives a command that starts operations and waits for them its flags.
+func starts(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().Bool(flagNoWait, false, "return when the operation is accepted, not when it has ended")
+	return canWait(cmd)
 }
 
 func newSession(cmd *cobra.Command) (*session, error) {
@@ -78,6 +83,9 @@ func (s *session) each(ctx context.Context, ids []string, method string, path fu
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", id, err))
 		}
+		if interrupted(ctx) != nil {
+			break
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -89,26 +97,33 @@ func (s *session) settled(ctx context.Context, header http.Header) error {
 		return nil
 	}
 	op, err := s.follow(ctx, id, s.report)
-	if err != nil {
+	if err != nil && interrupted(ctx) == nil {
 		return fmt.Errorf("%w; operation %s was accepted: see `scoria operation watch %s`", err, id, id)
+	}
+	if err != nil {
+		return err
 	}
 	return outcome(op)
 }
 
-// follow looks at an operation until it has ended or is stuck, and calls seen whenever it changed.
-func (s *session) follow(ctx context.Context, id string, seen func(messages.Operation)) (messages.Operation, error) {
-	var last messages.Operation
+// follow looks at an operation until it has ended or is stuck, and calls show where it is not as it was last shown. show says whether it showed it.
+func (s *session) follow(ctx context.Context, id string, show func(messages.Operation) bool) (messages.Operation, error) {
+	var last, shown messages.Operation
 	err := poll(ctx, func() (bool, error) {
 		op, err := s.operation(ctx, id)
 		if err != nil {
 			return false, err
 		}
-		if op.Phase != last.Phase || op.Step != last.Step || op.ProgressDone != last.ProgressDone || op.Attempt != last.Attempt {
-			seen(op)
+		changed := op.Phase != shown.Phase || op.Step != shown.Step || op.ProgressDone != shown.ProgressDone || op.Attempt != shown.Attempt
+		if changed && show(op) {
+			shown = op
 		}
 		last = op
 		return op.Settled(), nil
 	})
+	if stop := interrupted(ctx); err != nil && stop != nil {
+		err = fmt.Errorf("%w; the operation goes on: `scoria operation watch %s`", stop, id)
+	}
 	return last, err
 }
 
@@ -127,18 +142,22 @@ func (s *session) noSuchAnswer(what string) error {
 }
 
 // report prints how a long operation goes on: one that ends within two seconds prints nothing.
-func (s *session) report(op messages.Operation) {
+func (s *session) report(op messages.Operation) bool {
 	if s.asJSON || op.Ended || time.Since(op.Submitted) < 2*time.Second {
-		return
+		return false
 	}
 	writeLine(s.progress, "%s", line(op))
+	return true
 }
 
 // line is an operation in one line.
 func line(op messages.Operation) string {
 	text := fmt.Sprintf("%s  %s  %s", op.ID, op.Kind, op.Phase)
 	if op.Step != "" && !op.Ended {
-		text += fmt.Sprintf("  step %s (%d of %d)", op.Step, min(op.Done+1, op.Total), op.Total)
+		text += "  step " + op.Step
+		if op.Total > 0 { // else it is not known yet
+			text += fmt.Sprintf(" (%d of %d)", min(op.Done+1, op.Total), op.Total)
+		}
 	}
 	if w := op.Waits; w != nil {
 		text += fmt.Sprintf("  place %d in line", w.Place)

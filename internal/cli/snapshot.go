@@ -30,7 +30,7 @@ func snapshotCreate() *cobra.Command {
 	cmd := volumeID.one(&cobra.Command{Use: "create VOLUME", Short: "Keep a volume's content of this moment"})
 	cmd.Flags().StringVar(&name, "name", "", "name")
 	cmd.Flags().StringVar(&description, "description", "", "description")
-	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
+	return withClient(starts(cmd), func(ctx context.Context, s *session, args []string) error {
 		in := map[string]any{"volume_id": args[0], "name": name, "description": description}
 		var out struct{ Snapshot snapshot }
 		header, err := s.call(ctx, http.MethodPost, s.volumeAPI("snapshots"), map[string]any{"snapshot": in}, &out)
@@ -88,7 +88,7 @@ func (s *session) showSnapshot(ctx context.Context, id string) error {
 
 func snapshotDelete() *cobra.Command {
 	cmd := snapshotID.many(&cobra.Command{Use: "delete SNAPSHOT…", Short: "Delete snapshots; volumes made from them stay"})
-	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
+	return withClient(starts(cmd), func(ctx context.Context, s *session, args []string) error {
 		return s.each(ctx, args, http.MethodDelete, s.snapshotPath, nil)
 	})
 }

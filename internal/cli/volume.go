@@ -23,10 +23,14 @@ type volume struct {
 	VolumeType  string    `json:"volume_type"`
 	Description string    `json:"description"`
 	CreatedAt   timestamp `json:"created_at"`
-	Attachments []struct {
-		AttachmentID string `json:"attachment_id"`
-		HostName     string `json:"host_name"`
-	} `json:"attachments"`
+	// Attachments are those that hosts use; as `volume show` prints them, all that there are.
+	Attachments []volumeAttachment `json:"attachments"`
+}
+
+type volumeAttachment struct {
+	AttachmentID string `json:"attachment_id"`
+	HostName     string `json:"host_name"`
+	Status       string `json:"status,omitempty"`
 }
 
 // timestamp is a time of the Block Storage API: UTC without a zone.
@@ -62,7 +66,10 @@ func volumeCreate() *cobra.Command {
 	snapshotID.flag(cmd, &snapshot, "from-snapshot", "ID of the snapshot to create it from")
 	volumeID.flag(cmd, &source, "from-volume", "ID of the volume to clone")
 	cmd.Flags().StringVar(&volumeType, "type", "", "volume type")
-	return withClient(canWait(cmd), func(ctx context.Context, s *session, _ []string) error {
+	return withClient(starts(cmd), func(ctx context.Context, s *session, _ []string) error {
+		if !cmd.Flags().Changed("size") && snapshot == "" && source == "" {
+			return missing("size", "want a size in GiB, or what to make the volume from: --from-snapshot or --from-volume")
+		}
 		in := map[string]any{"name": name, "description": description}
 		set(in, "snapshot_id", snapshot)
 		set(in, "source_volid", source)
@@ -120,16 +127,41 @@ func (s *session) showVolume(ctx context.Context, id string) error {
 	if out.Volume.ID == "" {
 		return s.noSuchAnswer("volume")
 	}
-	if s.asJSON {
-		return s.json(out.Volume)
-	}
 	v := out.Volume
+	if err := s.addAttachments(ctx, &v); err != nil {
+		return err
+	}
+	if s.asJSON {
+		return s.json(v)
+	}
 	rows := [][]string{{"id", v.ID}, {"name", orDash(v.Name)}, {"status", v.Status}, {"size", fmt.Sprintf("%d GiB", v.Size)},
 		{"type", v.VolumeType}, {"from snapshot", orDash(v.SnapshotID)}, {"from volume", orDash(v.SourceVolID)}, {"age", age(v.CreatedAt.Time)}}
 	for _, a := range v.Attachments {
-		rows = append(rows, []string{"attachment", a.AttachmentID + " on " + orDash(a.HostName)})
+		text := a.AttachmentID + " " + a.Status
+		if a.HostName != "" {
+			text += " on " + a.HostName
+		}
+		rows = append(rows, []string{"attachment", text})
 	}
 	return s.fields(rows)
+}
+
+// addAttachments replaces the volume's attachments by all that there are. The Block Storage API shows those that hosts use with a volume, and
+// the others in a list of their own.
+func (s *session) addAttachments(ctx context.Context, v *volume) error {
+	all, err := s.attachments(ctx, v.ID, 0)
+	if err != nil {
+		return err
+	}
+	hosts := map[string]string{}
+	for _, a := range v.Attachments {
+		hosts[a.AttachmentID] = a.HostName
+	}
+	v.Attachments = make([]volumeAttachment, 0, len(all))
+	for _, a := range all {
+		v.Attachments = append(v.Attachments, volumeAttachment{a.ID, hosts[a.ID], a.Status})
+	}
+	return nil
 }
 
 func (s *session) volumePath(id string) string    { return s.volumeAPI("volumes", id) }
@@ -137,7 +169,7 @@ func (s *session) volumeActions(id string) string { return s.volumeAPI("volumes"
 
 func volumeDelete() *cobra.Command {
 	cmd := volumeID.many(&cobra.Command{Use: "delete VOLUME…", Short: "Delete volumes"})
-	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
+	return withClient(starts(cmd), func(ctx context.Context, s *session, args []string) error {
 		return s.each(ctx, args, http.MethodDelete, s.volumePath, nil)
 	})
 }
@@ -146,7 +178,7 @@ func volumeExtend() *cobra.Command {
 	var size int64
 	cmd := volumeID.one(&cobra.Command{Use: "extend VOLUME --size GIB", Short: "Make a volume larger"})
 	cmd.Flags().Int64Var(&size, "size", 0, "size to reach, in GiB")
-	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
+	return withClient(starts(cmd), func(ctx context.Context, s *session, args []string) error {
 		if !cmd.Flags().Changed("size") {
 			return missing("size", "want the size to reach, in GiB")
 		}
@@ -158,7 +190,7 @@ func volumeRevert() *cobra.Command {
 	var snapshot string
 	cmd := volumeID.one(&cobra.Command{Use: "revert VOLUME --snapshot ID", Short: "Set a volume back to its latest snapshot"})
 	snapshotID.flag(cmd, &snapshot, "snapshot", "ID of the volume's latest snapshot")
-	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
+	return withClient(starts(cmd), func(ctx context.Context, s *session, args []string) error {
 		if snapshot == "" {
 			return missing("snapshot", "want the ID of the volume's latest snapshot")
 		}
