@@ -35,7 +35,7 @@ func (l *Locker) StageDowngrade(s kvtx.Snapshot, tx *kvtx.Tx, g Grant, payload [
 			return rec, h.err
 		}
 		if lk.Mode != ModeExclusive || !lk.Holds(rec.Owner) {
-			return rec, fmt.Errorf("%w: %s is %s and does not name operation %s", ErrBroken, LockKey(key), lk.Mode, rec.Owner)
+			return rec, kvtx.Sure(fmt.Errorf("%w: %s is %s and does not name operation %s", ErrBroken, LockKey(key), lk.Mode, rec.Owner))
 		}
 		lk.Mode = ModeShared
 		h.write(lk)

@@ -183,7 +183,12 @@ func (l *Lock) remove(owner string) bool {
 
 // stage writes the lock, or deletes its record when nobody holds the key or waits for it.
 func (l *Lock) stage(tx *kvtx.Tx) error {
-	if len(l.Holders) == 0 && len(l.Line) == 0 {
+	switch {
+	case len(l.Holders) > 0 || len(l.Line) > 0:
+	case l.Revision == 0: // It was read before, or after, those whose entries were taken out of it had any: the commit depends on it.
+		tx.Check(LockKey(l.Key), 0)
+		return nil
+	default:
 		tx.Delete(LockKey(l.Key), l.Revision)
 		return nil
 	}

@@ -75,7 +75,7 @@ func admit(s kvtx.Snapshot, rec Record) ([]Lock, error) {
 			return nil, err
 		}
 		if lock.Holds(rec.Owner) {
-			return nil, fmt.Errorf("%w: %s names operation %s, which has no record", ErrBroken, LockKey(c.Key), rec.Owner)
+			return nil, kvtx.Sure(fmt.Errorf("%w: %s names operation %s, which has no record", ErrBroken, LockKey(c.Key), rec.Owner))
 		}
 		if conflict, ok := lock.conflict(c); ok {
 			conflicts = append(conflicts, conflict)
@@ -216,7 +216,7 @@ func (l *Locker) current(s kvtx.Snapshot, g Grant) (Record, error) {
 	if g.intent != nil {
 		return l.intended(rec, g)
 	}
-	if rec.Epoch < g.epoch {
+	if rec.Epoch < g.epoch && !g.fence.Less(rec.Fence()) {
 		return rec, fmt.Errorf("%w: operation %s is in epoch %d, its grant is of epoch %d: the stream has lost writes",
 			ErrBroken, rec.Owner, rec.Epoch, g.epoch)
 	}

@@ -38,7 +38,7 @@ func (l *Locker) StageQueue(s kvtx.Snapshot, tx *kvtx.Tx, owner string, payload 
 			return rec, err
 		}
 		if locks[i].Holds(owner) || locks[i].waits(owner) {
-			return rec, fmt.Errorf("%w: %s names operation %s, which has no record", ErrBroken, LockKey(c.Key), owner)
+			return rec, kvtx.Sure(fmt.Errorf("%w: %s names operation %s, which has no record", ErrBroken, LockKey(c.Key), owner))
 		}
 		_, conflicts := locks[i].conflict(c)
 		waits = waits || conflicts

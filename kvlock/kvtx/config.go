@@ -64,10 +64,11 @@ type options struct {
 	fresh      time.Duration // See Store.fresh.
 	mayPurge   func(context.Context) error
 	jitter     func(time.Duration) time.Duration
+	turn       func(context.Context) // See Chance.
 }
 
 func defaultOptions() options {
-	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20, jitter: jitter}
+	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20, jitter: jitter, turn: func(context.Context) {}}
 }
 
 func optionsOf(opts []Option) options {

@@ -243,7 +243,7 @@ func (s *Store) writeBatch(ctx context.Context, b *batch, r *receipt) (Revision,
 		case !t.doubt:
 			return 0, err
 		case errors.Is(err, errLost):
-			at, err := s.settle(ctx, r)
+			at, err := s.settle(ctx, r, t.begin)
 			if err != nil {
 				return 0, err
 			}
@@ -298,7 +298,7 @@ type receipt struct {
 }
 
 // receiptTTL is how long a committer may be idle before its receipt goes.
-const receiptTTL = "24h"
+const receiptTTL = 24 * time.Hour
 
 const receiptVoid = " void"
 
@@ -306,7 +306,7 @@ func (r *receipt) message(s *Store) message {
 	r.number++
 	return message{
 		subject: s.prefix + r.key, value: strconv.AppendUint(nil, r.number, 10),
-		expects: true, expect: r.rev, ttl: receiptTTL,
+		expects: true, expect: r.rev, ttl: receiptTTL.String(),
 	}
 }
 
@@ -317,10 +317,10 @@ func (r *receipt) batchID(try int) string {
 func (r *receipt) applied(rev Revision) { r.rev = rev }
 
 // settle decides a batch after one of its copies was refused and another one is in doubt. It returns the revision of the batch's
-// receipt if a copy applied; errLost if none did and none can any more.
-func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
+// receipt if a copy applied; errLost if none did and none can any more. begin is when the batch was sent first.
+func (s *Store) settle(ctx context.Context, r *receipt, begin time.Time) (Revision, error) {
 	mine := strconv.FormatUint(r.number, 10)
-	void := message{subject: s.prefix + r.key, value: []byte(mine + receiptVoid), expects: true, expect: r.rev, ttl: receiptTTL}
+	void := message{subject: s.prefix + r.key, value: []byte(mine + receiptVoid), expects: true, expect: r.rev, ttl: receiptTTL.String()}
 	t := tries{begin: time.Now()}
 	for {
 		seq, err := s.sendOne(ctx, r.key, &void, time.Now())
@@ -344,6 +344,10 @@ func (s *Store) settle(ctx context.Context, r *receipt) (Revision, error) {
 				return 0, inDoubt(err)
 			}
 			continue
+		case e.Revision == 0 && time.Since(begin) < receiptTTL/2:
+			// It had expired before the batch was sent: no copy can have found the revision that it expects, and none ever will.
+			r.applied(0)
+			return 0, errLost
 		case value == mine:
 			r.applied(e.Revision)
 			return e.Revision, nil

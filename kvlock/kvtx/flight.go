@@ -27,19 +27,19 @@ func (f *flying) begin(slots []*slot) (land func()) {
 	}
 }
 
-// wait returns when no batch that writes the key is in flight.
-func (f *flying) wait(ctx context.Context, key string) error {
+// wait returns when no batch that writes the key is in flight, and says whether one was.
+func (f *flying) wait(ctx context.Context, key string) (waited bool, err error) {
 	fl := f.now.Load()
 	if fl == nil {
-		return nil
+		return false, nil
 	}
 	if _, writes := fl.keys[key]; !writes {
-		return nil
+		return false, nil
 	}
 	select {
 	case <-fl.landed:
-		return nil
+		return true, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return true, ctx.Err()
 	}
 }

@@ -3,6 +3,7 @@ package kvtx
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -111,7 +112,7 @@ func (c *committer) add(g *group, m *member) error {
 	var snap *snapshot
 	var o outcome
 	if m.fn != nil {
-		snap = &snapshot{group: g, m: m, tx: &Tx{}}
+		snap = &snapshot{group: g, m: m, tx: &Tx{}, oldest: math.MaxUint64}
 		c.running = m
 		m.ran = c.store.clock.Add(1)
 		o = snap.run()
@@ -160,9 +161,7 @@ func (c *committer) place(g *group, m *member, snap *snapshot, o *outcome) error
 		}
 		if o.err == nil && !m.tx.empty() {
 			snap.checkAbsent()
-			if o.err = m.tx.validate(c.store); o.err != nil {
-				return errDone
-			}
+			o.err = m.tx.validate(c.store) // What it staged may rest on old entries, too.
 		}
 		if o.err != nil || m.tx.empty() {
 			return c.refuse(g, m, snap, o)
@@ -191,11 +190,22 @@ func (c *committer) refuse(g *group, m *member, snap *snapshot, o *outcome) erro
 	case len(snap.stale) > 0:
 		*o = outcome{fetch: snap.stale}
 		return errDone
+	case o.err != nil && snap.doubtful(o.err):
+		*o = outcome{fetch: keysOf(snap.reads)}
+		return errDone
 	case len(snap.pending) > 0:
 		g.refusals = append(g.refusals, refusal{m, o.err})
 		return errHeld
 	}
 	return errDone
+}
+
+func keysOf(entries []Entry) []string {
+	keys := make([]string, len(entries))
+	for i := range entries {
+		keys[i] = entries[i].Key
+	}
+	return keys
 }
 
 // touchesHot returns a key that the member touches and that is kept apart, or "".

@@ -151,8 +151,12 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 // Cached returns the entry of a key as this process read or wrote it last, if it still has it; a commit of this process that writes the
 // key at the moment is waited for. It may be out of date: it is good for a write that expects its revision, and for nothing else.
 func (s *Store) Cached(ctx context.Context, key string) (Entry, bool) {
-	if s.committer.flying.wait(ctx, key) != nil {
+	waited, err := s.committer.flying.wait(ctx, key)
+	if err != nil {
 		return Entry{}, false
+	}
+	if waited {
+		s.opts.turn(ctx)
 	}
 	k, ok := s.cache.get(key)
 	return k.Entry, ok

@@ -65,9 +65,17 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, opts ...Optio
 	return s, nil
 }
 
-// OpenOn is Open on a server that is none behind a connection: for the tests of this module. The store has no Stream, Conn, JetStream or
-// Bare. jitter says how long it is waited before something is tried again, about the time that it is given.
-func OpenOn(ctx context.Context, server link.Server, cfg Config, jitter func(time.Duration) time.Duration, opts ...Option) (*Store, error) {
+// Chance is what a store leaves to chance.
+type Chance struct {
+	// Jitter is how long it is waited before something is tried again: about the time that it is given.
+	Jitter func(time.Duration) time.Duration
+	// Turn is called where several goroutines may go on at the same moment, and their order matters: it returns when it is this one's turn.
+	Turn func(context.Context)
+}
+
+// OpenOn is Open on a server that is none behind a connection, and without chance: for the tests of this module. The store has no Stream,
+// Conn, JetStream or Bare.
+func OpenOn(ctx context.Context, server link.Server, cfg Config, chance Chance, opts ...Option) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -80,7 +88,7 @@ func OpenOn(ctx context.Context, server link.Server, cfg Config, jitter func(tim
 		return nil, err
 	}
 	o := optionsOf(opts)
-	o.jitter = jitter
+	o.jitter, o.turn = chance.Jitter, chance.Turn
 	return newStore(server, jetstream.DefaultAPIPrefix, info.Created, cfg, o), nil
 }
 

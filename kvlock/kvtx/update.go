@@ -82,6 +82,7 @@ func (s *Store) do(m *member, keys ...string) (Result, error) {
 				return Result{}, err
 			}
 		}
+		s.opts.turn(m.ctx)
 		o, err := s.committer.do(m)
 		switch {
 		case err != nil:
@@ -121,6 +122,7 @@ type snapshot struct {
 	stale   []string // Keys whose entry may have been out of date when the call began.
 	pending []string // Keys whose entry another member has staged.
 	reads   []Entry  // What the function was given: it reads the same again.
+	oldest  uint64   // Before which moment of the store's clock nothing of it was asked for.
 }
 
 func (s *snapshot) Get(key string) (Entry, error) {
@@ -147,12 +149,15 @@ func (s *snapshot) Get(key string) (Entry, error) {
 	case slices.Contains(s.m.absent, key):
 		k.Key = key
 	default:
-		s.missing = append(s.missing, key)
+		if !slices.Contains(s.missing, key) {
+			s.missing = append(s.missing, key)
+		}
 		return Entry{}, fmt.Errorf("kvtx: %s is not read yet", key)
 	}
 	if k.asked < s.m.start {
 		s.stale = append(s.stale, key)
 	}
+	s.oldest = min(s.oldest, k.asked)
 	s.reads = append(s.reads, k.Entry)
 	return k.Entry, nil
 }

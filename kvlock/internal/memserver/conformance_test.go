@@ -49,7 +49,9 @@ func (stays) Close() {}
 // verified opens a store on the server: it is one that a store can use.
 func verified(t *testing.T, server link.Server) {
 	t.Helper()
-	s, err := kvtx.OpenOn(t.Context(), stays{server}, kvtx.Config{}, func(d time.Duration) time.Duration { return d })
+	s, err := kvtx.OpenOn(t.Context(), stays{server}, kvtx.Config{}, kvtx.Chance{
+		Jitter: func(d time.Duration) time.Duration { return d }, Turn: func(context.Context) {},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

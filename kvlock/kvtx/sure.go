@@ -1,0 +1,42 @@
+package kvtx
+
+import "errors"
+
+// Sure marks an error with which an [Store.Update] function says that entries do not fit together. They are read one after another, so
+// those that do not fit may be of two moments, and nothing of it true. Such an error is returned only when the function comes to one
+// again after all that it read was read once more and had stood still meanwhile: then it was like that at one moment.
+func Sure(err error) error { return &sureError{err} }
+
+type sureError struct{ error }
+
+func (e *sureError) Unwrap() error { return e.error }
+
+// look is what a function had read when it came to an error that must be sure.
+type look struct {
+	at    uint64 // Of the store's clock, after all of it was read.
+	reads []Entry
+}
+
+// doubtful says whether an error that must be sure is not yet, and takes note of what it rests on.
+func (s *snapshot) doubtful(err error) bool {
+	var sure *sureError
+	if !errors.As(err, &sure) {
+		return false
+	}
+	before := s.m.look
+	s.m.look = look{at: s.group.store.clock.Add(1), reads: s.reads}
+	return len(s.pending) > 0 || s.oldest < before.at || !same(before.reads, s.reads)
+}
+
+// same says whether two runs of a function have read the same.
+func same(a, b []Entry) bool {
+	if len(a) == 0 || len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Key != b[i].Key || a[i].Revision != b[i].Revision || a[i].Exists != b[i].Exists {
+			return false
+		}
+	}
+	return true
+}
