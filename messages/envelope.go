@@ -80,6 +80,8 @@ type Operation struct {
 	// Error says why an operation was undone or is stuck, or the last failed attempt of one that still runs.
 	Error  string `msgpack:"error,omitempty" json:"error,omitempty"`
 	Worker string `msgpack:"worker,omitempty" json:"worker,omitempty"`
+	// StepWaits says in words what the step waits for, such as "waits since 3s for …", as its worker said last.
+	StepWaits string `msgpack:"step_waits,omitempty" json:"step_waits,omitempty"`
 	Epoch  uint64 `msgpack:"epoch" json:"epoch"`
 	// Progress is ProgressDone of ProgressTotal bytes of a long step.
 	ProgressDone  int64     `msgpack:"progress_done,omitempty" json:"progress_done,omitempty"`

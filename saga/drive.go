@@ -433,6 +433,9 @@ func (d *drive) newTry(step *StepShape, again bool) *try {
 		Stage: func(w Write) { t.staged = append(t.staged, w) },
 	}
 	t.run.Progress = d.progress(t)
+	t.run.Waiting = func(why string) {
+		d.observe(Event{Kind: Waits, Step: step.Name, Attempt: t.run.Attempt, Took: time.Since(t.began), Why: why})
+	}
 	t.run.Log = d.e.log
 	if d.e.log.Handler() != slog.DiscardHandler {
 		t.run.Log = d.e.log.With("operation", string(t.run.ID), "step", step.Name, "attempt", t.run.Attempt)

@@ -15,6 +15,7 @@ type Event struct {
 	Done       int64         // of Progressed
 	Total      int64
 	Unit       string
+	Why        string // of Waits; empty: it goes on
 }
 
 // EventKind says what an Event tells.
@@ -28,6 +29,7 @@ const (
 	StepUndone                      // an undo succeeded and that is in the journal
 	UndoFailed                      // one try of an undo failed
 	Progressed                      // a long step told how far it is; at most four times a second
+	Waits                           // a step told what it waits for
 	RunTurned                       // the run goes backward from here
 	RunDone                         // ended
 	RunUndone                       // ended
@@ -54,6 +56,8 @@ func (k EventKind) String() string {
 		return "undo failed"
 	case Progressed:
 		return "progress"
+	case Waits:
+		return "waits"
 	case RunTurned:
 		return "run turned back"
 	case RunDone:

@@ -143,6 +143,10 @@ type Run struct {
 	// Progress tells observers how far a long step is. It is cheap to call often.
 	Progress func(done, total int64, unit string)
 
+	// Waiting tells observers in words what the step waits for, such as "waits since 3s for the backend"; "": for nothing any more. Like
+	// Progress it is called from the goroutine of the step.
+	Waiting func(why string)
+
 	// Stage adds a write to those that are committed with the completion of this step (or undo, or end).
 	Stage func(Write)
 }

@@ -33,6 +33,7 @@ type holderView struct {
 	Worker     string     `json:"worker,omitempty"`
 	Since      time.Time  `json:"since"`
 	StepSince  *time.Time `json:"step_since,omitempty"`
+	StepWaits  string     `json:"step_waits,omitempty"`
 	AgeSeconds int64      `json:"age_seconds"`
 	Error      string     `json:"error,omitempty"`
 	ReleasedBy string     `json:"released_by"`
@@ -71,6 +72,7 @@ func (c *call) explain(l kvlock.Lock, now time.Time) lockView {
 func (h *holderView) describe(op *view.Operation) {
 	h.Kind, h.Project, h.Resource, h.Phase, h.Step = op.Kind, op.Project, op.Resource, op.Phase, op.Step
 	h.Attempt, h.Epoch, h.Worker, h.Error, h.ReleasedBy = op.Attempt, op.Epoch, op.Worker, op.Error, releasedBy(op)
+	h.StepWaits = op.StepWaits
 	if !op.StepSince.IsZero() {
 		h.StepSince = &op.StepSince
 	}

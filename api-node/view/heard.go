@@ -62,7 +62,7 @@ func (v *View) withHeard(op *Operation) *Operation {
 	shown := *op
 	shown.Steps, shown.Total = h.Steps, max(op.Total, len(h.Steps)) // of a run that has not saved anything yet the record has none
 	if h.Done == op.Done && h.Phase == op.Phase {
-		shown.Step, shown.ProgressDone, shown.ProgressTotal = h.Step, h.ProgressDone, h.ProgressTotal
+		shown.Step, shown.StepWaits, shown.ProgressDone, shown.ProgressTotal = h.Step, h.StepWaits, h.ProgressDone, h.ProgressTotal
 	}
 	return &shown
 }

@@ -34,6 +34,7 @@ type lockHolder struct {
 	Epoch      uint64    `json:"epoch"`
 	Worker     string    `json:"worker"`
 	Since      time.Time `json:"since"`
+	StepWaits  string    `json:"step_waits"`
 	Error      string    `json:"error"`
 	ReleasedBy string    `json:"released_by"`
 }
@@ -110,6 +111,9 @@ func explain(s *session, key string, h lockHolder) {
 	writeLine(s.out, "%s is held %s since %s", key, h.Mode, age(h.Since))
 	writeLine(s.out, "  by        operation %s (%s of %s, project %s)", h.Operation, h.Kind, h.Resource, h.Project)
 	writeLine(s.out, "  which is  %s at step %s, attempt %d; taken over %d times, last by worker %s", h.Phase, orDash(h.Step), h.Attempt, h.Epoch, orDash(h.Worker))
+	if h.StepWaits != "" {
+		writeLine(s.out, "  and       %s", h.StepWaits)
+	}
 	if h.Error != "" {
 		writeLine(s.out, "  because   %s", h.Error)
 	}

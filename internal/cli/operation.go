@@ -84,6 +84,9 @@ func (s *session) showOperation(op messages.Operation) error {
 		{"step", orDash(op.Step)}, {"steps done", stepsDone(op)}, {"attempt", fmt.Sprint(op.Attempt)},
 		{"taken over", fmt.Sprintf("%d times", op.Epoch)}, {"worker", orDash(op.Worker)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
 	}
+	if op.StepWaits != "" {
+		rows = append(rows, []string{"the step", op.StepWaits})
+	}
 	if w := op.Waits; w != nil {
 		rows = append(rows, []string{"place in line", fmt.Sprint(w.Place)})
 		if !w.Deadline.IsZero() {

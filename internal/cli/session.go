@@ -114,7 +114,7 @@ func (s *session) follow(ctx context.Context, id string, show func(messages.Oper
 		if err != nil {
 			return false, err
 		}
-		changed := op.Phase != shown.Phase || op.Step != shown.Step || op.ProgressDone != shown.ProgressDone || op.Attempt != shown.Attempt
+		changed := op.Phase != shown.Phase || op.Step != shown.Step || op.ProgressDone != shown.ProgressDone || op.StepWaits != shown.StepWaits || op.Attempt != shown.Attempt
 		if changed && show(op) {
 			shown = op
 		}
@@ -167,6 +167,9 @@ func line(op messages.Operation) string {
 	}
 	if op.Attempt > 1 {
 		text += fmt.Sprintf("  attempt %d", op.Attempt)
+	}
+	if op.StepWaits != "" {
+		text += "  " + op.StepWaits
 	}
 	if op.ProgressTotal > 0 {
 		text += fmt.Sprintf("  %d %% of %d MiB", op.ProgressDone*100/op.ProgressTotal, op.ProgressTotal>>20)

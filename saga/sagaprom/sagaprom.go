@@ -101,7 +101,7 @@ func (m *Metrics) Observe(ev saga.Event) {
 		m.run.WithLabelValues(ev.Definition, outcomes[ev.Kind]).Observe(ev.Took.Seconds())
 	case saga.StepDone:
 		m.step.WithLabelValues(ev.Definition, ev.Step).Observe(ev.Took.Seconds())
-	case saga.StepFailed, saga.StepUndone, saga.UndoFailed, saga.Progressed, saga.RunTurned,
+	case saga.StepFailed, saga.StepUndone, saga.UndoFailed, saga.Progressed, saga.Waits, saga.RunTurned,
 		saga.RunStuck, saga.RunFenced, saga.RunLeft, saga.RunPaused:
 	}
 }

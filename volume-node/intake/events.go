@@ -122,7 +122,9 @@ func (i *Intake) follow(ev saga.Event) {
 // apply brings the operation up to date, and says whether that is worth an event.
 func (r *running) apply(ev saga.Event) bool {
 	op := &r.op
+	op.StepWaits = ev.Why // only while it waits: whatever else happens ends that
 	switch ev.Kind {
+	case saga.Waits:
 	case saga.RunBegan, saga.RunResumed:
 	case saga.StepDone:
 		op.Done++

@@ -41,7 +41,10 @@ func call(ctx context.Context, run saga.Run) driver.Call {
 		Operation: string(run.ID),
 		Fence:     driverFence(run.Fence),
 		Progress:  func(done, total int64) { run.Progress(done, total, "bytes") },
-		Waiting:   func(why string) { run.Log.InfoContext(ctx, "backend call waits", "reason", why) },
+		Waiting: func(why string) {
+			run.Log.InfoContext(ctx, "backend call waits", "reason", why)
+			run.Waiting(why)
+		},
 	}
 }
 
@@ -132,7 +135,7 @@ func (e *Env) hold(ctx context.Context, run saga.Run, d driver.Driver, backend s
 		return nil
 	}
 	c.Hold = func(ctx context.Context) (func() error, error) {
-		h, err := e.Exporter.Hold(ctx, string(vol.ID))
+		h, err := e.exporter(run).Hold(ctx, string(vol.ID))
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +213,8 @@ func (e *Env) closeExports(ctx context.Context, run saga.Run, d driver.Driver, i
 	if e.Exporter == nil || !d.Info().Capabilities.KeepsData {
 		return nil
 	}
-	all, err := e.Exporter.List(ctx)
+	exports := e.exporter(run)
+	all, err := exports.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -219,7 +223,7 @@ func (e *Env) closeExports(ctx context.Context, run saga.Run, d driver.Driver, i
 			continue
 		}
 		run.Log.WarnContext(ctx, "export without an attachment is closed", "volume", id, "attachment", x.Attachment)
-		err := e.Exporter.Unexport(ctx, export.Removal{
+		err := exports.Unexport(ctx, export.Removal{
 			Attachment: x.Attachment, Volume: x.Volume, Operation: string(run.ID), Fence: exportFence(run.Fence),
 		})
 		if err != nil {

@@ -91,7 +91,7 @@ func (e *Env) exportVolume(ctx context.Context, run saga.Run, s *volumeAttach) e
 	if err != nil {
 		return driverError(err)
 	}
-	c, err := e.Exporter.Export(ctx, export.Request{
+	c, err := e.exporter(run).Export(ctx, export.Request{
 		Attachment: string(s.Attachment), Volume: string(s.Volume), Operation: string(run.ID), Fence: exportFence(run.Fence),
 		Path: src.Path, Bytes: src.Bytes, ReadOnly: s.ReadOnly,
 	})
@@ -106,7 +106,7 @@ func (e *Env) unexportVolume(ctx context.Context, run saga.Run, s volumeAttach) 
 	if e.Exporter == nil {
 		return fmt.Errorf("node %s has no export server", e.NodeName)
 	}
-	return again(e.Exporter.Unexport(ctx, export.Removal{
+	return again(e.exporter(run).Unexport(ctx, export.Removal{
 		Attachment: string(s.Attachment), Volume: string(s.Volume), Operation: string(run.ID), Fence: exportFence(run.Fence),
 	}))
 }

@@ -57,7 +57,7 @@ func (e *Env) unexportAttachment(ctx context.Context, run saga.Run, s *volumeDet
 		}
 		return nil
 	}
-	return again(e.Exporter.Unexport(ctx, export.Removal{
+	return again(e.exporter(run).Unexport(ctx, export.Removal{
 		Attachment: string(s.Attachment), Volume: string(s.Volume), Operation: string(run.ID), Fence: exportFence(run.Fence),
 	}))
 }

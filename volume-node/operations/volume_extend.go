@@ -93,7 +93,7 @@ func (e *Env) extendVolume(ctx context.Context, run saga.Run, s *volumeExtend) e
 }
 
 // resizeExports makes new connections of hosts see the new size.
-func (e *Env) resizeExports(ctx context.Context, _ saga.Run, s *volumeExtend) error {
+func (e *Env) resizeExports(ctx context.Context, run saga.Run, s *volumeExtend) error {
 	d, err := e.backend(s.Backend)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (e *Env) resizeExports(ctx context.Context, _ saga.Run, s *volumeExtend) er
 	if e.Exporter == nil || !d.Info().Capabilities.KeepsData {
 		return nil
 	}
-	return again(e.Exporter.Resize(ctx, string(s.Volume), s.ToGiB.Bytes()))
+	return again(e.exporter(run).Resize(ctx, string(s.Volume), s.ToGiB.Bytes()))
 }
 
 func (e *Env) volumeExtended(run saga.Run, s volumeExtend) error {

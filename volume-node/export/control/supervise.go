@@ -149,6 +149,16 @@ func (c *Client) running(p ctl.Paths) (bool, int) {
 	return true, pid
 }
 
+// PID is the process of the server that has the state directory; 0 if none has it.
+func (c *Client) PID() int {
+	paths, err := ctl.Find(c.cfg.StateDir)
+	if err != nil {
+		return 0
+	}
+	_, pid := c.running(paths)
+	return pid
+}
+
 // Shutdown ends the server and returns when it has let go of all volumes and of the state directory. Exports stay in its
 // table: the next server has them. No server: success. Stop Run before, or it starts a new one.
 func (c *Client) Shutdown(ctx context.Context) error {
