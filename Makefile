@@ -9,7 +9,7 @@ GOVULN      := $(TOOLS)/govulncheck
 GOVULN_V    := v1.9.0
 RELEASE     ?= 0.1.0
 LDFLAGS     := -s -w -X github.com/scoria-storage/scoria/internal/cli.Release=$(RELEASE)
-DEBIAN      := qemu-utils libnbd-bin fuse3 xfsprogs e2fsprogs python3-openstackclient python3-cinderclient
+DEBIAN      := qemu-utils libnbd-bin fuse3 xfsprogs e2fsprogs python3-openstackclient python3-cinderclient spin
 # The race detector makes everything several times slower: each package gets this long.
 TIMEOUT     ?= 10m
 

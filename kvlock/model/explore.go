@@ -16,6 +16,7 @@ type Result struct {
 	Violated Property
 	Trace    []Moment // the shortest way to the violation
 	Whole    bool     // all states were looked at
+	Kinds    []Kind   // of the steps that were possible somewhere
 }
 
 // Moment is a step with the state that it leads to.
@@ -48,6 +49,7 @@ type search struct {
 	shards [1 << shardBits]shard
 	found  atomic.Int64
 	steps  atomic.Int64
+	kinds  [kinds]atomic.Bool
 
 	mu   sync.Mutex
 	best *hit
@@ -134,6 +136,11 @@ func Explore(m *Model, limit int) Result {
 		x.expand()
 	}
 	r := Result{States: int(x.found.Load()), Steps: x.steps.Load(), Depth: depth - 1}
+	for k := range kinds {
+		if x.kinds[k].Load() {
+			r.Kinds = append(r.Kinds, k)
+		}
+	}
 	r.Whole = x.best == nil && (limit == 0 || r.States <= limit)
 	if r.Whole {
 		x.progress()
@@ -204,12 +211,15 @@ func (x *search) expand() {
 		for i, p := range states {
 			from := first + id(i)<<shardBits
 			s := x.m.Unpack(p)
-			x.m.Steps(&s, false, func(_ Step, t *State, broke Property) {
+			x.m.Steps(&s, false, func(st Step, t *State, broke Property) {
 				to := x.m.Pack(t)
 				if to == p {
 					return
 				}
 				steps++
+				if !x.kinds[st.Kind].Load() {
+					x.kinds[st.Kind].Store(true)
+				}
 				if broke == "" && !x.add(to, from) {
 					return
 				}

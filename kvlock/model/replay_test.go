@@ -37,22 +37,33 @@ var replayWorlds = []World{
 // compares all records and messages after each step.
 func TestKvlockDoesWhatTheModelDoes(t *testing.T) {
 	t.Parallel()
-	walks := 40
-	if os.Getenv("SCORIA_LONG") != "" {
-		walks = 1_000
+	if testing.Short() {
+		replayAll(t, 5)
+		return
 	}
-	seed := rand.Uint64()
-	if text := os.Getenv("KVLOCK_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("KVLOCK_SEED: %v", err)
+	did, old := replayAll(t, 40)
+	for k := range kinds {
+		if k != CopyApplies && k != CopyDies && k != Expire && k != AskReused && did[k] == 0 {
+			t.Errorf("no walk had the step: %s", kindWords[k])
 		}
 	}
-	t.Logf("KVLOCK_SEED=%d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	if old == 0 {
+		t.Error("no walk had an old read")
+	}
+}
+
+// TestLongWalksOfTheModel is for make long.
+func TestLongWalksOfTheModel(t *testing.T) {
+	needLong(t)
+	replayAll(t, 2_000)
+}
+
+// replayAll replays so many walks of each world. It returns how often each kind of step was in them, and how many steps read what was old.
+func replayAll(t *testing.T, walks int) (did [kinds]int, old int) {
+	t.Helper()
+	rnd := rand.New(rand.NewPCG(seed(t), 0))
 	store := natstest.Start(t, func(o *server.Options) { o.SyncAlways = false }).Store(t)
-	var did [kinds]int
-	old, steps := 0, 0
+	steps := 0
 	for n := range walks {
 		for _, w := range replayWorlds {
 			r := newReplay(t, store, w, fmt.Sprintf("w%d", n))
@@ -68,14 +79,21 @@ func TestKvlockDoesWhatTheModelDoes(t *testing.T) {
 		}
 	}
 	t.Logf("%d steps, %d of them with old reads", steps, old)
-	for k := range kinds {
-		if k != CopyApplies && k != CopyDies && k != Expire && k != AskReused && did[k] == 0 {
-			t.Errorf("no walk had the step: %s", kindWords[k])
+	return did, old
+}
+
+// seed returns the test's seed and prints it; KVLOCK_SEED repeats a run.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	s := rand.Uint64()
+	if text := os.Getenv("KVLOCK_SEED"); text != "" {
+		var err error
+		if s, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("KVLOCK_SEED: %v", err)
 		}
 	}
-	if old == 0 {
-		t.Error("no walk had an old read")
-	}
+	t.Logf("KVLOCK_SEED=%d", s)
+	return s
 }
 
 // replay is one walk: the model's state, and the records that kvlock made.
