@@ -49,7 +49,7 @@ vuln:
 	@.ci/vuln $(GOVULN) $(GOVULN_V)
 
 long: deps build ## hours of random histories; prints its seeds (SCORIA_LONG=6h make long)
-	SCORIA_BIN=$(abspath $(BIN)) SCORIA_LONG=$${SCORIA_LONG:-1h} $(GO) test -count=1 -timeout 0 -v -run 'Long' ./integration/... ./kvlock/sim
+	SCORIA_BIN=$(abspath $(BIN)) SCORIA_LONG=$${SCORIA_LONG:-1h} $(GO) test -count=1 -timeout 0 -v -run 'Long' ./integration/... ./kvlock/sim ./kvlock/model
 
 bench: build ## the figures of the README
 	$(BIN) bench api
