@@ -167,6 +167,9 @@ func (r *Record) begin(l *Locker, worker, token string) {
 	r.Epoch++
 	r.FenceRev = 0
 	r.Era = l.era
+	if r.Worker != "" && worker != "" && worker != r.Worker {
+		r.TakenOver++
+	}
 	r.Worker = worker
 	r.Token = token
 	r.Adopted = l.now()

@@ -21,7 +21,9 @@ type Record struct {
 	// Dispatch is the number of the last message that told workers of the operation; a number is never used twice.
 	Dispatch uint64
 	Worker   string // who took the operation over last
-	Token    string // of the delivery that it was taken over with
+	// TakenOver counts the take-overs from another worker: neither the first one, nor those by which a worker goes on itself.
+	TakenOver uint64
+	Token     string // of the delivery that it was taken over with
 	// FenceRev is the revision of the write that began the epoch. That write cannot know its own revision, so it says 0,
 	// and 0 is read as the entry's own revision; every later write of the record carries the number.
 	FenceRev uint64
@@ -75,6 +77,7 @@ type ownerFields struct {
 	Position uint64        `msgpack:"pos"`
 	Dispatch uint64        `msgpack:"dispatch"`
 	Worker   string        `msgpack:"worker,omitempty"`
+	Over     uint64        `msgpack:"over,omitempty"`
 	Token    string        `msgpack:"token,omitempty"`
 	FenceRev uint64        `msgpack:"fence,omitempty"`
 	Era      uint64        `msgpack:"era"`
@@ -144,7 +147,7 @@ func DecodeRecord(e kvtx.Entry) (Record, error) {
 	}
 	r := Record{
 		Owner: f.Owner, Claims: decodeClaims(f.Claims), Phase: phase, Epoch: f.Epoch, Position: f.Position, Dispatch: f.Dispatch,
-		Worker: f.Worker, Token: f.Token, FenceRev: f.FenceRev, Era: f.Era,
+		Worker: f.Worker, TakenOver: f.Over, Token: f.Token, FenceRev: f.FenceRev, Era: f.Era,
 		Granted: fromMillis(f.Granted), DispatchTo: f.To, Since: fromMillis(f.Since), Adopted: fromMillis(f.Adopted), Deadline: fromMillis(f.Deadline), Ended: fromMillis(f.Ended),
 		Payload: f.Payload, Revision: e.Revision,
 	}
@@ -173,7 +176,7 @@ func (r *Record) encode() ([]byte, error) {
 	f := ownerFields{
 		Owner: r.Owner, Claims: encodeClaims(r.Claims), Phase: r.Phase.String(),
 		Epoch: r.Epoch, Position: r.Position, Dispatch: r.Dispatch,
-		Worker: r.Worker, Token: r.Token, FenceRev: r.FenceRev, Era: r.Era,
+		Worker: r.Worker, Over: r.TakenOver, Token: r.Token, FenceRev: r.FenceRev, Era: r.Era,
 		Granted: toMillis(r.Granted), To: r.DispatchTo, Since: toMillis(r.Since), Adopted: toMillis(r.Adopted), Deadline: toMillis(r.Deadline), Ended: toMillis(r.Ended),
 		Payload: r.Payload,
 	}

@@ -73,16 +73,19 @@ type Operation struct {
 	// Step is the step that runs or that failed.
 	Step string `msgpack:"step,omitempty" json:"step,omitempty"`
 	// Steps are all of them in their order, as far as they are known: while a worker runs it. Their number, Total, always is.
-	Steps   []string `msgpack:"steps,omitempty" json:"steps,omitempty"`
-	Done    int      `msgpack:"done" json:"steps_done"`
-	Total   int      `msgpack:"total,omitempty" json:"steps_total,omitempty"`
-	Attempt int      `msgpack:"attempt,omitempty" json:"attempt,omitempty"`
+	Steps []string `msgpack:"steps,omitempty" json:"steps,omitempty"`
+	Done  int      `msgpack:"done" json:"steps_done"`
+	Total int      `msgpack:"total,omitempty" json:"steps_total,omitempty"`
+	// Attempt is the number of the try of Step; it counts those that were lost with their worker. 0: nobody has begun.
+	Attempt int `msgpack:"attempt,omitempty" json:"attempt,omitempty"`
 	// Error says why an operation was undone or is stuck, or the last failed attempt of one that still runs.
 	Error  string `msgpack:"error,omitempty" json:"error,omitempty"`
 	Worker string `msgpack:"worker,omitempty" json:"worker,omitempty"`
 	// StepWaits says in words what the step waits for, such as "waits since 3s for …", as its worker said last.
 	StepWaits string `msgpack:"step_waits,omitempty" json:"step_waits,omitempty"`
-	Epoch  uint64 `msgpack:"epoch" json:"epoch"`
+	// Epoch counts how often a worker began to work on it, TakenOver how often it took it over from another one.
+	Epoch     uint64 `msgpack:"epoch" json:"epoch"`
+	TakenOver uint64 `msgpack:"taken_over,omitempty" json:"taken_over,omitempty"`
 	// Progress is ProgressDone of ProgressTotal bytes of a long step.
 	ProgressDone  int64     `msgpack:"progress_done,omitempty" json:"progress_done,omitempty"`
 	ProgressTotal int64     `msgpack:"progress_total,omitempty" json:"progress_total,omitempty"`

@@ -29,7 +29,7 @@ func newRecord(def runner, input any) (record, error) {
 	sh := def.shape()
 	now := time.Now().UnixMilli()
 	return record{V: recordVersion, Name: sh.Name, Version: sh.Version, Phase: Running, At: sh.Steps[0].Name,
-		Steps: len(sh.Steps), Since: now, Started: now, State: state}, nil
+		Steps: len(sh.Steps), Epoch: firstEpoch, Since: now, Started: now, State: state}, nil
 }
 
 // drive goes on with a run until it has ended, is stuck, or cannot be driven on here. def may be nil if the run
@@ -78,6 +78,7 @@ func (d *drive) load(input any) error {
 			return err
 		}
 		d.rec, d.sh = rec, d.def.shape()
+		d.rec.lose(d.log.Epoch())
 		d.begun = d.log.Epoch() > 1 && !d.sh.Steps[0].Intent
 		return nil
 	}
@@ -86,6 +87,7 @@ func (d *drive) load(input any) error {
 		return fmt.Errorf("%w: %w", ErrParked, err)
 	}
 	d.rec = rec
+	d.rec.lose(d.log.Epoch())
 	if d.def == nil || d.def.shape().Name != rec.Name || d.def.shape().Version != rec.Version {
 		if d.def, err = d.e.registry.lookup(rec.Name, rec.Version); err != nil {
 			return err
@@ -262,7 +264,7 @@ func (d *drive) stops(ctx context.Context, err error) error {
 func (d *drive) complete(ctx context.Context, t *try, state []byte) error {
 	rec := d.rec
 	now := time.Now()
-	rec.State, rec.Tried, rec.Unknown, rec.Begun, rec.Since = state, 0, false, false, now.UnixMilli()
+	rec.State, rec.Tried, rec.Lost, rec.Unknown, rec.Begun, rec.Since = state, 0, 0, false, false, now.UnixMilli()
 	rec.Step++
 	rec.Past = rec.Past || t.step.Pivot
 	last := rec.Step == len(d.sh.Steps)
@@ -315,7 +317,7 @@ func (d *drive) fail(ctx context.Context, t *try, err error) error {
 		if d.log.Head().Cancel != nil && d.mayTurn(t.step) {
 			return nil // no need to wait
 		}
-		return d.wait(ctx, t.step.retry, rec.Tried)
+		return d.wait(ctx, t, d.rec.Step, t.step.retry)
 	}
 	why := causeOf(t.step.Name, err)
 	if rec.Past || rec.Unknown {
@@ -343,7 +345,7 @@ func causeOf(step string, err error) *cause {
 
 // turn goes backward from here, and ends at once if nothing began.
 func (d *drive) turn(ctx context.Context, rec record, why *cause) error {
-	rec.Phase, rec.Cause, rec.Tried, rec.Since = Undoing, why, 0, time.Now().UnixMilli()
+	rec.Phase, rec.Cause, rec.Tried, rec.Lost, rec.Since = Undoing, why, 0, 0, time.Now().UnixMilli()
 	rec.Left = rec.Step
 	if d.begun && d.sh.Steps[rec.Step].Undo {
 		rec.Left++
@@ -392,20 +394,23 @@ func (d *drive) append(ctx context.Context, rec record, step *StepShape, i int, 
 	})
 }
 
-// wait pauses before the next try.
-func (d *drive) wait(ctx context.Context, r Retry, tried int) error {
-	pause := r.wait(tried)
+// wait pauses before the try after t, of step i.
+func (d *drive) wait(ctx context.Context, t *try, i int, r Retry) error {
+	pause := r.wait(d.rec.Tried)
 	if d.e.ceiling > 0 {
 		pause = min(pause, d.e.ceiling)
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	c := Call{Action: Waiting, ID: d.log.ID(), Step: *t.step, Index: i, Attempt: t.run.Attempt, Phase: d.rec.Phase}
+	return d.e.wrap(ctx, c, func(ctx context.Context) error {
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
 }
 
 func (d *drive) observe(ev Event) {
@@ -429,7 +434,7 @@ func (d *drive) newTry(step *StepShape, again bool) *try {
 	t := &try{step: step, began: time.Now()}
 	t.run = Run{
 		ID: d.log.ID(), Definition: d.rec.Name, Version: d.rec.Version, Step: step.Name,
-		Attempt: d.rec.Tried + 1, Again: again, Epoch: d.log.Epoch(), Fence: d.log.Fence(),
+		Attempt: d.rec.Tried + d.rec.Lost + 1, Again: again, Epoch: d.log.Epoch(), Fence: d.log.Fence(),
 		Stage: func(w Write) { t.staged = append(t.staged, w) },
 	}
 	t.run.Progress = d.progress(t)

@@ -36,8 +36,8 @@ func WithObserver(f func(Event)) Option {
 	return func(e *Executor) { e.observers = append(e.observers, f) }
 }
 
-// WithAround adds a function around every call of a step and every journal write, the first one outermost:
-// for traces, and for faults in tests.
+// WithAround adds a function around every call of a step, every journal write and every pause before a step's next try, the
+// first one outermost: for traces, for bounds, and for faults in tests.
 func WithAround(a Around) Option { return func(e *Executor) { e.around = append(e.around, a) } }
 
 // WithWriteTimeout bounds one journal write, which goes on when the context of the run ends: what a step
@@ -58,7 +58,8 @@ func New(journal Journal, registry *Registry, opts ...Option) *Executor {
 }
 
 // Around wraps what an executor calls. next may be called not at all, once, or again; the error that Around
-// returns is taken as that of the call. Around a Write, any error stops driving, with the outcome open.
+// returns is taken as that of the call. Around a Writing, any error stops driving, with the outcome open; around a Waiting, with the
+// run as it was journalled.
 type Around func(ctx context.Context, c Call, next func(context.Context) error) error
 
 // Call says what is about to be called.
@@ -79,6 +80,7 @@ const (
 	Checking                    // Check
 	Reverting                   // Undo
 	Writing                     // a journal write
+	Waiting                     // the pause before a step's next try
 )
 
 func (a Action) String() string {
@@ -91,6 +93,8 @@ func (a Action) String() string {
 		return "undo"
 	case Writing:
 		return "write"
+	case Waiting:
+		return "wait"
 	}
 	return "?"
 }

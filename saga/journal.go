@@ -63,13 +63,22 @@ type Entry struct {
 type Head struct {
 	Record []byte         // nil: nothing was journalled yet
 	Cancel *CancelRequest // nil: nobody asked
+	Epoch  uint64         // take-overs so far
 }
 
 // Status reads the run's status.
 func (h Head) Status() (Status, error) {
-	st, err := Fold(h.Record)
-	if err != nil {
-		return Status{}, err
+	r := record{Phase: Running, Epoch: firstEpoch}
+	if len(h.Record) > 0 {
+		var err error
+		if r, err = decodeRecord(h.Record); err != nil {
+			return Status{}, err
+		}
+	}
+	r.lose(h.Epoch)
+	st := r.status()
+	if len(h.Record) == 0 {
+		st.Phase = Pending
 	}
 	st.Cancel = h.Cancel
 	return st, nil

@@ -97,6 +97,7 @@ func (m *Memory) TakeOver(ctx context.Context, id ID) (Log, error) {
 		return nil, fmt.Errorf("run %s: %w", id, ErrStuck)
 	}
 	r.epoch++
+	r.head.Epoch = r.epoch
 	m.rev++
 	return &memoryLog{m: m, id: id, epoch: r.epoch, fence: Fence{Era: 1, Rev: m.rev}, head: r.head}, nil
 }

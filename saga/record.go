@@ -2,6 +2,7 @@ package saga
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type record struct {
 	Begun   bool      `msgpack:"begun,omitempty"`   // the intent of step At is journalled
 	Unknown bool      `msgpack:"unknown,omitempty"` // it is not known whether step At took effect
 	Tried   int       `msgpack:"tried,omitempty"`   // failed tries of step At, in this direction
+	Lost    int       `msgpack:"lost,omitempty"`    // tries of step At whose worker went before it could journal how they ended
+	Epoch   uint64    `msgpack:"epoch,omitempty"`   // the last one of which Lost knows; 0: an earlier release wrote it, which counted none
 	Since   int64     `msgpack:"since"`             // step At is at work since then, Unix milliseconds
 	Started int64     `msgpack:"started"`           // Unix milliseconds
 	Ended   int64     `msgpack:"ended,omitempty"`   // Unix milliseconds
@@ -97,6 +100,27 @@ func (r *record) note(a attempt) {
 	}
 }
 
+// firstEpoch is that of the first worker, who finds no try of another one.
+const firstEpoch = 1
+
+// lose counts the tries that were lost by the time a worker has the run in this epoch: one for each take-over that was
+// followed by no entry. It may have ended before its try began, too: that is not journalled, so that a step costs no
+// entry more.
+func (r *record) lose(epoch uint64) {
+	if r.Epoch > 0 && epoch > r.Epoch && (r.Phase == Running || r.Phase == Undoing) {
+		r.Lost += int(min(epoch-r.Epoch, math.MaxInt32))
+	}
+	r.Epoch = max(r.Epoch, epoch)
+}
+
+// released says that nobody works on the run: the next take-over loses no try.
+func (r *record) released() {
+	r.Lost = 0
+	if r.Epoch > 0 {
+		r.Epoch++
+	}
+}
+
 func (c *cause) export() *Cause {
 	if c == nil {
 		return nil
@@ -130,6 +154,7 @@ type Status struct {
 	Past    bool // past the pivot
 	Unknown bool // it is not known whether Step took effect
 	Tried   int  // failed tries of Step
+	Lost    int  // tries of Step whose worker went before it could journal how they ended
 	Failed  int  // failed tries of all steps
 	Since   time.Time
 	Started time.Time
@@ -152,23 +177,24 @@ type Attempt struct {
 	Message string
 }
 
-// Fold reads a record. It is pure: the executor, the API and tools use the same. Nil is a run of which
-// nothing was journalled. ErrFormat.
-func Fold(rec []byte) (Status, error) {
-	if len(rec) == 0 {
-		return Status{Phase: Pending}, nil
+// Attempt is the number of the try of Step that is under way or comes next, or of the last one if the run is stuck.
+// It counts the failed tries and the lost ones.
+func (st Status) Attempt() int {
+	n := st.Tried + st.Lost
+	if st.Phase != Stuck {
+		n++
 	}
-	r, err := decodeRecord(rec)
-	if err != nil {
-		return Status{}, err
-	}
-	return r.status(), nil
+	return n
 }
+
+// Fold reads a record. It is pure: the executor, the API and tools use the same. Nil is a run of which
+// nothing was journalled. What was lost since the record was written is not counted: see Head.Status. ErrFormat.
+func Fold(rec []byte) (Status, error) { return Head{Record: rec}.Status() }
 
 func (r *record) status() Status {
 	st := Status{
 		Name: r.Name, Version: r.Version, Phase: r.Phase, From: r.From, Step: r.At, Index: r.Step, Steps: r.Steps,
-		Past: r.Past, Unknown: r.Unknown, Tried: r.Tried, Failed: r.Failed, Since: fromMilli(r.Since),
+		Past: r.Past, Unknown: r.Unknown, Tried: r.Tried, Lost: r.Lost, Failed: r.Failed, Since: fromMilli(r.Since),
 		Started: fromMilli(r.Started), Ended: fromMilli(r.Ended), Cause: r.Cause.export(), Stuck: r.Stuck.export(), State: r.State,
 	}
 	if r.Phase == Undoing || r.Phase == Stuck && r.From == Undoing {

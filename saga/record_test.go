@@ -14,7 +14,7 @@ import (
 func goldenRecord() record {
 	return record{
 		V: 1, Name: "volume.create", Version: 3, Phase: Stuck, From: Undoing, Step: 2, Left: 1, At: "reserve", Steps: 4,
-		Past: true, Begun: true, Unknown: true, Tried: 2, Since: 1_700_000_000_123, Started: 1_700_000_000_000, Ended: 1_700_000_000_456,
+		Past: true, Begun: true, Unknown: true, Tried: 2, Lost: 1, Epoch: 4, Since: 1_700_000_000_123, Started: 1_700_000_000_000, Ended: 1_700_000_000_456,
 		State: []byte{0x81, 0xa1, 'n', 0x01}, Failed: 5,
 		Last:  []attempt{{Step: "reserve", Undo: true, N: 2, At: 1_700_000_000_200, Took: 17, Kind: "retry", Err: "no answer"}},
 		Cause: &cause{Step: "copy", Code: "no-space", Message: "the pool is full", Cancel: true},
@@ -39,21 +39,24 @@ func golden(t *testing.T, name string) []byte {
 // gets a new file.
 func TestRecordGolden(t *testing.T) {
 	t.Parallel()
-	file := golden(t, "record_v1.hex")
-	r, err := decodeRecord(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := goldenRecord(); !reflect.DeepEqual(r, want) {
-		t.Errorf("the golden record reads as\n%+v, want\n%+v", r, want)
-	}
-	want := goldenRecord()
-	b, err := want.encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if hex.EncodeToString(b) != hex.EncodeToString(file) {
-		t.Errorf("the record is written as\n%x, in the golden file it is\n%x", b, file)
+	before := goldenRecord()
+	before.Lost, before.Epoch = 0, 0
+	for name, want := range map[string]record{"record_v1.hex": before, "record_v1_lost.hex": goldenRecord()} {
+		file := golden(t, name)
+		r, err := decodeRecord(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(r, want) {
+			t.Errorf("%s reads as\n%+v, want\n%+v", name, r, want)
+		}
+		b, err := want.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hex.EncodeToString(b) != hex.EncodeToString(file) {
+			t.Errorf("the record is written as\n%x, in %s it is\n%x", b, name, file)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ func Resumed(b []byte) (Entry, error) {
 		return Entry{}, err
 	}
 	rec.Phase, rec.From, rec.Stuck, rec.Tried, rec.Since = rec.From, Pending, nil, 0, time.Now().UnixMilli()
+	rec.released()
 	return rec.entry()
 }
 
@@ -37,6 +38,7 @@ func rewind(b []byte, sh *Shape, step string) (Entry, error) {
 	rec.Phase, rec.From, rec.Step, rec.Left, rec.Cause, rec.Stuck = Running, Pending, i, 0, nil, nil
 	rec.At, rec.Past, rec.Unknown, rec.Tried, rec.Since = step, sh.Steps[i].Past, false, 0, time.Now().UnixMilli()
 	rec.Begun = sh.Steps[i].Intent // it may have begun: Run.Again
+	rec.released()
 	return rec.entry()
 }
 

@@ -78,8 +78,8 @@ func TestTriesAreCountedOverCrashes(t *testing.T) {
 				t.Fatal("tries are not counted over crashes")
 			}
 		}
-		if fmt.Sprint(attempts) != "[1 2 3 4]" {
-			t.Errorf("attempts %v, want 1 to 4", attempts)
+		if fmt.Sprint(attempts) != "[1 3 5 7]" { // those between were lost in a crash, and use up no try
+			t.Errorf("attempts %v, want each second one of 1 to 7", attempts)
 		}
 	})
 }
@@ -110,4 +110,87 @@ func TestTimeoutEndsOneTry(t *testing.T) {
 			t.Errorf("the record's last failures are %+v, want the time-out", last)
 		}
 	})
+}
+
+// TestLostTriesAreCounted: a try whose worker went before it could journal anything has a number of its own, also in the status
+// that others read meanwhile, and in every phase. A resumed run begins to count again.
+func TestLostTriesAreCounted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var attempts []int
+	crashes := map[saga.Action]int{saga.Doing: 2, saga.Reverting: 1}
+	b.opts = []saga.Option{saga.WithWaitCeiling(time.Millisecond), saga.WithAround(func(ctx context.Context, c saga.Call, next func(context.Context) error) error {
+		if c.Step.Name != "a" || c.Action == saga.Writing || c.Action == saga.Waiting {
+			return next(ctx)
+		}
+		attempts = append(attempts, c.Attempt)
+		err := next(ctx)
+		if crashes[c.Action]--; crashes[c.Action] >= 0 {
+			return saga.Leave(errCrash)
+		}
+		return err
+	})}
+	first, second := b.step("a"), b.step("b")
+	second.Do = func(context.Context, saga.Run, *state) error { return saga.Permanent(errFault) }
+	first.Undo = func(context.Context, saga.Run, state) error { return saga.Permanent(errFault) }
+	def := define(first, second)
+	saga.MustRegister(&b.reg, def)
+	status := func() saga.Status {
+		st, err := b.executor().Inspect(t.Context(), "op-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	for want := 1; ; want++ {
+		_, err := b.exec(def)
+		if !errors.Is(err, errCrash) {
+			if !errors.Is(err, saga.ErrStuck) {
+				t.Fatalf("Exec = %v, want ErrStuck", err)
+			}
+			break
+		}
+		if st := status(); want <= 2 && st.Attempt() != want {
+			t.Errorf("attempt %d is shown while try %d is lost", st.Attempt(), want)
+		}
+	}
+	if fmt.Sprint(attempts) != "[1 2 3 1 2]" {
+		t.Errorf("attempts %v, want 3 of Do and 2 of Undo", attempts)
+	}
+	if st := status(); st.Attempt() != 2 || st.Lost != 1 {
+		t.Errorf("stuck at attempt %d, %d lost; want 2, 1", st.Attempt(), st.Lost)
+	}
+	attempts = nil
+	if _, err := b.executor().Resume(t.Context(), "op-1", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(attempts) != "[1]" {
+		t.Errorf("attempts after the resume: %v, want 1", attempts)
+	}
+}
+
+// TestPausesAreCallsOfTheirOwn: what is around an executor's calls is around the pauses between tries, too.
+func TestPausesAreCallsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var seen []string
+	b.opts = []saga.Option{saga.WithWaitCeiling(time.Millisecond), saga.WithAround(func(ctx context.Context, c saga.Call, next func(context.Context) error) error {
+		if c.Action != saga.Writing {
+			seen = append(seen, fmt.Sprintf("%s %s %d", c.Action, c.Step.Name, c.Attempt))
+		}
+		return next(ctx)
+	})}
+	s := b.step("a")
+	s.Do = func(_ context.Context, run saga.Run, _ *state) error {
+		if run.Attempt == 1 {
+			return errFault
+		}
+		return saga.Permanent(errFault)
+	}
+	if _, err := b.exec(define(s)); !errors.Is(err, saga.ErrUndone) {
+		t.Errorf("Exec = %v, want ErrUndone", err)
+	}
+	if got := fmt.Sprint(seen); got != "[do a 1 wait a 1 do a 2 undo a 1]" {
+		t.Errorf("calls %s", got)
+	}
 }

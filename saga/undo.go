@@ -33,7 +33,7 @@ func (d *drive) backward(ctx context.Context) error {
 		return d.failUndo(ctx, t, err)
 	}
 	rec := d.rec
-	rec.Left, rec.Tried, rec.Since = i, 0, time.Now().UnixMilli()
+	rec.Left, rec.Tried, rec.Lost, rec.Since = i, 0, 0, time.Now().UnixMilli()
 	rec.At = d.sh.Steps[max(i-1, 0)].Name
 	if i == 0 {
 		d.rec.At = step.Name
@@ -70,7 +70,7 @@ func (d *drive) failUndo(ctx context.Context, t *try, err error) error {
 		return err
 	}
 	d.rec = rec
-	return d.wait(ctx, t.step.undoRetry, rec.Tried)
+	return d.wait(ctx, t, max(rec.Left-1, 0), t.step.undoRetry)
 }
 
 // endUndone ends the run after its last undo, in one write with it. last is nil if there was none.
@@ -83,7 +83,7 @@ func (d *drive) endUndone(ctx context.Context, last *try) error {
 	}
 	now := time.Now()
 	rec := d.rec
-	rec.Phase, rec.Left, rec.Tried, rec.Ended, rec.Since = Undone, 0, 0, now.UnixMilli(), now.UnixMilli()
+	rec.Phase, rec.Left, rec.Tried, rec.Lost, rec.Ended, rec.Since = Undone, 0, 0, 0, now.UnixMilli(), now.UnixMilli()
 	if err := d.def.undone(t.run, rec.State, rec.Cause.export()); err != nil {
 		return d.failUndo(ctx, t, fmt.Errorf("end: %w", err))
 	}

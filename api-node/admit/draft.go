@@ -235,7 +235,7 @@ func holderOf(s kvtx.Snapshot, owner string, mode kvlock.Mode) (*messages.Holder
 	}
 	h := &messages.Holder{Operation: op.ID, Kind: op.Kind, Mode: mode.String(), Since: op.Submitted}
 	if payload, err := sagakv.DecodePayload(rec.Payload); err == nil {
-		if run, err := payload.Status(); err == nil {
+		if run, err := payload.Status(rec); err == nil {
 			h.Step = run.Step
 		}
 	}

@@ -30,6 +30,7 @@ type holderView struct {
 	Step       string     `json:"step,omitempty"`
 	Attempt    int        `json:"attempt"`
 	Epoch      uint64     `json:"epoch"`
+	TakenOver  uint64     `json:"taken_over"`
 	Worker     string     `json:"worker,omitempty"`
 	Since      time.Time  `json:"since"`
 	StepSince  *time.Time `json:"step_since,omitempty"`
@@ -71,7 +72,7 @@ func (c *call) explain(l kvlock.Lock, now time.Time) lockView {
 
 func (h *holderView) describe(op *view.Operation) {
 	h.Kind, h.Project, h.Resource, h.Phase, h.Step = op.Kind, op.Project, op.Resource, op.Phase, op.Step
-	h.Attempt, h.Epoch, h.Worker, h.Error, h.ReleasedBy = op.Attempt, op.Epoch, op.Worker, op.Error, releasedBy(op)
+	h.Attempt, h.Epoch, h.TakenOver, h.Worker, h.Error, h.ReleasedBy = op.Attempt, op.Epoch, op.TakenOver, op.Worker, op.Error, releasedBy(op)
 	h.StepWaits = op.StepWaits
 	if !op.StepSince.IsZero() {
 		h.StepSince = &op.StepSince

@@ -27,7 +27,7 @@ func newOperation(e kvtx.Entry) (*Operation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("operation %s: %w", rec.Owner, err)
 	}
-	run, err := payload.Status()
+	run, err := payload.Status(rec)
 	if err != nil {
 		return nil, fmt.Errorf("operation %s: %w", rec.Owner, err)
 	}
@@ -35,7 +35,7 @@ func newOperation(e kvtx.Entry) (*Operation, error) {
 		Operation: messages.Operation{
 			ID: req.ID, Kind: same(req.Kind), Project: same(req.Project), User: same(req.User), Resource: req.Resource,
 			Phase: rec.Phase.String(), Ended: !rec.Live(),
-			Step: same(run.Step), Done: run.Index, Total: run.Steps, Worker: same(rec.Worker), Epoch: rec.Epoch,
+			Step: same(run.Step), Done: run.Index, Total: run.Steps, Worker: same(rec.Worker), Epoch: rec.Epoch, TakenOver: rec.TakenOver,
 			Submitted: req.Submitted, EndedAt: rec.Ended, Claims: make([]messages.Claim, len(rec.Claims)),
 		},
 		Backend: same(req.Backend), Dispatch: rec.Dispatch, RequestID: req.RequestID,
@@ -52,11 +52,8 @@ func newOperation(e kvtx.Entry) (*Operation, error) {
 
 // say fills in how often the step was tried and what went wrong.
 func (o *Operation) say(run saga.Status) {
-	if run.Step != "" && !o.Ended {
-		o.Attempt = run.Tried + 1
-		if run.Phase == saga.Stuck {
-			o.Attempt = run.Tried
-		}
+	if o.Epoch > 0 && !o.Ended {
+		o.Attempt = run.Attempt()
 	}
 	switch {
 	case run.Stuck != nil && !o.Ended:

@@ -32,6 +32,7 @@ type lockHolder struct {
 	Step       string    `json:"step"`
 	Attempt    int       `json:"attempt"`
 	Epoch      uint64    `json:"epoch"`
+	TakenOver  uint64    `json:"taken_over"`
 	Worker     string    `json:"worker"`
 	Since      time.Time `json:"since"`
 	StepWaits  string    `json:"step_waits"`
@@ -110,7 +111,7 @@ func lockExplain() *cobra.Command {
 func explain(s *session, key string, h lockHolder) {
 	writeLine(s.out, "%s is held %s since %s", key, h.Mode, age(h.Since))
 	writeLine(s.out, "  by        operation %s (%s of %s, project %s)", h.Operation, h.Kind, h.Resource, h.Project)
-	writeLine(s.out, "  which is  %s at step %s, attempt %d; taken over %d times, last by worker %s", h.Phase, orDash(h.Step), h.Attempt, h.Epoch, orDash(h.Worker))
+	writeLine(s.out, "  which is  %s at step %s, attempt %d; at worker %s, taken over %s", h.Phase, orDash(h.Step), h.Attempt, orDash(h.Worker), fromOthers(h.TakenOver))
 	if h.StepWaits != "" {
 		writeLine(s.out, "  and       %s", h.StepWaits)
 	}

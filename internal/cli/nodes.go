@@ -167,7 +167,7 @@ func nodeFlags(flags *pflag.FlagSet, v *assembly.VolumeConfig, backends *backend
 	flags.StringVar(&v.Name, "name", "", "name of the node; default: the one that its state directory keeps, else the name of the host")
 	flags.StringVar(&v.Metrics, "metrics", assembly.DefaultMetrics, "HOST:PORT of the metrics")
 	flags.Var(backends, "backend", "a backend, such as local=file:path=DIR or fake=null; repeatable, in SCORIA_BACKEND with spaces between")
-	flags.Var(newCount(&v.Workers, intake.DefaultWorkers, 1, 10_000, "want 1 to 10000 operations at a time"), "workers", "operations that run at the same time, for each backend")
+	flags.Var(newCount(&v.Workers, intake.DefaultWorkers, 1, 10_000, "want 1 to 10000 operations at a time"), "workers", "operations that are in work at the same time, for each backend, besides those that wait to try a step again")
 	flags.Var(newDuration(&v.Lease, intake.DefaultLease, time.Second, 24*time.Hour), "lease", "after this time without a sign of its worker, another may take an operation over")
 }
 

@@ -82,7 +82,7 @@ func (s *session) showOperation(op messages.Operation) error {
 	rows := [][]string{
 		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project},
 		{"step", orDash(op.Step)}, {"steps done", stepsDone(op)}, {"attempt", fmt.Sprint(op.Attempt)},
-		{"taken over", fmt.Sprintf("%d times", op.Epoch)}, {"worker", orDash(op.Worker)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
+		{"worker", orDash(op.Worker)}, {"taken over", fromOthers(op.TakenOver)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
 	}
 	if op.StepWaits != "" {
 		rows = append(rows, []string{"the step", op.StepWaits})

@@ -80,6 +80,17 @@ func age(t time.Time) string {
 	return d.Round(time.Second).String()
 }
 
+// fromOthers says how often an operation was taken over.
+func fromOthers(times uint64) string {
+	switch times {
+	case 0:
+		return "from no other worker"
+	case 1:
+		return "from another worker once"
+	}
+	return fmt.Sprintf("from other workers %d times", times)
+}
+
 func orDash(s string) string {
 	if s == "" {
 		return "-"

@@ -87,8 +87,8 @@ func (p Payload) encode() ([]byte, error) {
 	return msgpack.Marshal(p)
 }
 
-// Status reads how the run stands. saga.ErrFormat.
-func (p Payload) Status() (saga.Status, error) { return saga.Fold(p.Run) }
+// Status reads how the run stands; rec is the owner record that the payload is from. saga.ErrFormat.
+func (p Payload) Status(rec kvlock.Record) (saga.Status, error) { return headOf(rec, p).Status() }
 
 // StatusOf reads how the run of an owner record stands, with the cancel request that the record carries. saga.ErrFormat.
 func StatusOf(rec kvlock.Record) (saga.Status, error) {
@@ -96,11 +96,11 @@ func StatusOf(rec kvlock.Record) (saga.Status, error) {
 	if err != nil {
 		return saga.Status{}, err
 	}
-	return headOf(rec, p).Status()
+	return p.Status(rec)
 }
 
 func headOf(rec kvlock.Record, p Payload) saga.Head {
-	h := saga.Head{Record: p.Run}
+	h := saga.Head{Record: p.Run, Epoch: rec.Epoch}
 	if rec.Cancel != nil {
 		h.Cancel = &saga.CancelRequest{Who: rec.Cancel.By, At: rec.Cancel.At}
 	}

@@ -409,7 +409,7 @@ func TestStatusOfAnOperationThatNobodyTookOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := p.Status()
+	st, err := p.Status(kvlock.Record{})
 	if err != nil || st.Phase != saga.Pending || string(p.Request) != "r" {
 		t.Errorf("Status = %s, %v, request %q; want pending, nil, r", st.Phase, err, p.Request)
 	}

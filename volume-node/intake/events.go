@@ -87,16 +87,19 @@ func (i *Intake) observe(e Event) {
 	}
 }
 
-// begin fills in how an operation stands when its run begins here.
-func (i *Intake) begin(r *running, a *accepted) {
+// begin fills in how an operation stands when its run begins here, with the take-over in it.
+func (i *Intake) begin(r *running, a *accepted, head saga.Head) {
 	r.steps = i.steps[a.definition(i.deps.Registry)]
 	r.op = messages.Operation{
 		ID: a.op.ID, Kind: a.op.Kind, Project: a.op.Project, User: a.op.User, Resource: a.op.Resource,
-		Phase: a.rec.Phase.String(), Step: r.steps[0], Steps: r.steps, Total: len(r.steps), Attempt: 1, Worker: a.rec.Worker, Epoch: a.rec.Epoch,
+		Phase: a.rec.Phase.String(), Step: r.steps[0], Steps: r.steps, Total: len(r.steps), Attempt: 1, Worker: a.rec.Worker, Epoch: a.rec.Epoch, TakenOver: a.rec.TakenOver,
 		Submitted: a.op.Submitted,
 	}
-	if st := a.status; st.Name != "" {
-		r.op.Step, r.op.Done, r.op.Attempt = st.Step, st.Index, st.Tried+1
+	if st, err := head.Status(); err == nil {
+		r.op.Attempt = st.Attempt()
+		if st.Name != "" {
+			r.op.Step, r.op.Done = st.Step, st.Index
+		}
 	}
 	for _, c := range a.rec.Claims {
 		r.op.Claims = append(r.op.Claims, messages.Claim{Key: c.Key, Mode: c.Mode.String()})

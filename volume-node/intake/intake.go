@@ -2,8 +2,8 @@
 //
 // Nouns: a delivery is one message of a dispatch subject, op.<bucket>.req.<backend>.<operation>.<n>, handed out by the
 // pull consumer that all workers of a backend share; n is the dispatch number. A worker is one start of one process. A
-// slot is room for one step of a backend's operations to run; an operation whose commit is on its way occupies none.
-// While all slots are taken dispatches are left in the stream.
+// slot is room for one operation of a backend to be in work here, from the request for its dispatch to the answer; while
+// the operation waits for the next try of a step it gives its slot back.
 //
 // Invariants:
 //   - A delivery is acknowledged only after the commit that makes it superfluous: the operation ended, got stuck, was
@@ -11,6 +11,7 @@
 //     acknowledgement counts, and would take the successor's delivery away.
 //   - The first write for an operation is its take-over, with a token of this delivery; nothing is looked at before. If nobody had the
 //     operation before and its first step only stages writes, these are in the same write.
+//   - A dispatch is asked for with a free slot in hand: what this process has no room for stays in the stream, for others.
 //   - An operation is run at most once at a time by this process: a delivery that comes while it runs joins it.
 //   - A delivery without an operation, of one that still waits in line, or with a number that is not known yet, shows a
 //     prefix of a commit: it is delayed, and terminated after a limit.
@@ -50,8 +51,8 @@ type Config struct {
 	Backends []string
 	// Worker names this start of this process: no other has the name, ever.
 	Worker string
-	// Workers is how many steps of one backend's operations run here at the same moment. Up to as many operations more
-	// are between two steps: their commits are on the way, or they wait for their turn.
+	// Workers is how many operations of one backend are in work here at the same moment. Up to as many more wait for the next
+	// try of a step.
 	Workers int
 	// Lease is how long a delivery that nobody touches waits until another worker may try; at least a second.
 	Lease time.Duration
@@ -191,8 +192,8 @@ func (i *Intake) Run(ctx context.Context) error {
 	upkeep, endUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var workers, keepers sync.WaitGroup
 	for _, q := range queues {
-		for range 2 * i.cfg.Workers {
-			workers.Go(func() { i.work(ctx, q) })
+		for range min(i.cfg.Workers, pullers) {
+			workers.Go(func() { i.work(ctx, q, &workers) })
 		}
 	}
 	keepers.Go(func() { i.keepAlive(upkeep) })
@@ -210,19 +211,18 @@ func (i *Intake) Run(ctx context.Context) error {
 
 var errStopLimit = errors.New("the step took longer than the limit for a stop")
 
-// aroundStep gives a step its slot, and lets one that is under way when the context of its run ends go on until the
-// limit for a stop.
+// aroundStep lets a step that is under way when the context of its run ends go on until the limit for a stop. While an
+// operation waits for its next try, others may have its slot.
 func (i *Intake) aroundStep(ctx context.Context, c saga.Call, next func(context.Context) error) error {
-	if c.Action == saga.Writing { // outlives the context anyway
+	switch c.Action {
+	case saga.Writing: // outlives the context anyway
 		return next(ctx)
-	}
-	if r := i.table.find(c.ID); r != nil {
-		select {
-		case r.slots <- struct{}{}:
-			defer func() { <-r.slots }()
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	case saga.Waiting:
+		if r := i.table.find(c.ID); r != nil {
+			return r.slot.lend(ctx, next)
 		}
+		return next(ctx)
+	case saga.Doing, saga.Checking, saga.Reverting:
 	}
 	long, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,7 @@ type queue struct {
 	filter   string // op.<bucket>.req.<backend>.>
 	prefix   string // the same without the >
 	consumer atomic.Pointer[jetstream.Consumer]
-	slots    chan struct{} // as many as steps may run
+	slots    slots
 	// acknowledged counts what this process finished, so that the purge runs only after work.
 	acknowledged atomic.Uint64
 	purged       uint64 // stream sequence up to which this process has purged; of the purging goroutine
@@ -26,7 +27,7 @@ type queue struct {
 
 func (i *Intake) open(ctx context.Context, backend string) (*queue, error) {
 	prefix := i.deps.Store.DispatchSubject("req", backend) + "."
-	q := &queue{backend: backend, durable: "node-" + backend, prefix: prefix, filter: prefix + ">", slots: make(chan struct{}, i.cfg.Workers)}
+	q := &queue{backend: backend, durable: "node-" + backend, prefix: prefix, filter: prefix + ">", slots: newSlots(i.cfg.Workers)}
 	if err := i.consumer(ctx, q); err != nil {
 		return nil, fmt.Errorf("backend %s: consumer %s: %w", backend, q.durable, err)
 	}
@@ -56,10 +57,13 @@ func (i *Intake) consumer(ctx context.Context, q *queue) error {
 // pullLife is how long one request for a message stays with the server.
 const pullLife = 30 * time.Second
 
-// work takes one message after the other. It asks for the next one only when it has ended with the last one.
-func (i *Intake) work(ctx context.Context, q *queue) {
+// pullers is how many goroutines at most ask for messages of one backend, each for one at a time.
+const pullers = 8
+
+// work asks for one message after the other, and has each handled by a goroutine of its own, which workers waits for.
+func (i *Intake) work(ctx context.Context, q *queue, workers *sync.WaitGroup) {
 	for ctx.Err() == nil {
-		err := i.pull(ctx, q)
+		err := i.pull(ctx, q, workers)
 		if ctx.Err() != nil {
 			return
 		}
@@ -72,7 +76,7 @@ func (i *Intake) work(ctx context.Context, q *queue) {
 }
 
 // pull takes messages until the consumer ends or ctx does. What was on its way then is given back.
-func (i *Intake) pull(ctx context.Context, q *queue) error {
+func (i *Intake) pull(ctx context.Context, q *queue, workers *sync.WaitGroup) error {
 	iter, err := (*q.consumer.Load()).Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(pullLife),
 		jetstream.WithMessagesErrOnMissingHeartbeat(false))
 	if err != nil {
@@ -80,17 +84,24 @@ func (i *Intake) pull(ctx context.Context, q *queue) error {
 	}
 	defer giveBackRest(iter)
 	for {
-		select { // what finds no free slot stays in the stream
-		case q.slots <- struct{}{}:
-			<-q.slots
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		msg, err := iter.Next(jetstream.NextContext(ctx))
+		s, err := q.slots.ask(ctx)
 		if err != nil {
 			return err
 		}
-		i.take(ctx, q, msg)
+		msg, err := iter.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			s.free()
+			return err
+		}
+		if !s.begin() {
+			s.free()
+			_ = msg.Nak() // or the lease runs out
+			continue
+		}
+		workers.Go(func() {
+			defer s.free()
+			i.take(ctx, q, s, msg)
+		})
 	}
 }
 
@@ -107,13 +118,13 @@ func giveBackRest(iter jetstream.MessagesContext) {
 }
 
 // take handles one message: it runs its operation, or finds out why not.
-func (i *Intake) take(ctx context.Context, q *queue, msg jetstream.Msg) {
+func (i *Intake) take(ctx context.Context, q *queue, s *slot, msg jetstream.Msg) {
 	d, err := parse(msg, q.backend, q.prefix)
 	if err != nil {
 		i.settle(q, d, &outcome{verdict: terminate, upTo: every, kind: Terminated, reason: err.Error()})
 		return
 	}
-	r, first := i.table.enter(d, q.slots)
+	r, first := i.table.enter(d, s)
 	if !first { // it is at work here: this process does not take it over from itself
 		_ = msg.InProgress()
 		i.observe(Event{Kind: Joined, Backend: q.backend, Operation: d.operation})

@@ -37,7 +37,7 @@ func (i *Intake) run(ctx context.Context, r *running, d delivery) *outcome {
 	if err != nil {
 		return i.unreadable(err)
 	}
-	i.begin(r, a)
+	i.begin(r, a, log.Head())
 	what := []any{"operation", d.operation, "kind", string(a.op.Kind), "backend", d.backend, "epoch", a.grant.Epoch()}
 	if !a.grant.Intended() { // else it has no fence yet
 		what = append(what, "fence", a.grant.Fence().String())
@@ -206,7 +206,7 @@ func (i *Intake) accept(d delivery, rec kvlock.Record) (*accepted, *outcome) {
 		a.op, err = records.Decode[records.Operation](payload.Request)
 	}
 	if err == nil {
-		a.status, err = payload.Status()
+		a.status, err = payload.Status(rec)
 	}
 	if err == nil && a.status.Name == "" {
 		a.input, err = i.deps.Input(a.op, rec.Dispatch)

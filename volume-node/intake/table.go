@@ -15,8 +15,8 @@ type table struct {
 
 // running is an operation that this process has at work, with the deliveries that told of it.
 type running struct {
-	id    string
-	slots chan struct{} // of its backend
+	id   string
+	slot *slot
 	// deliveries by stream sequence, the newest delivery of each message: only its acknowledgement is the one to give.
 	// Guarded by the table.
 	deliveries map[uint64]delivery
@@ -37,14 +37,14 @@ func (t *table) len() int {
 
 // enter begins the work on a delivery's operation. If it is at work here already, the delivery joins it, and enter
 // returns false.
-func (t *table) enter(d delivery, slots chan struct{}) (*running, bool) {
+func (t *table) enter(d delivery, s *slot) (*running, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r := t.running[d.operation]; r != nil {
 		r.deliveries[d.sequence] = d
 		return r, false
 	}
-	r := &running{id: d.operation, slots: slots, deliveries: map[uint64]delivery{d.sequence: d}}
+	r := &running{id: d.operation, slot: s, deliveries: map[uint64]delivery{d.sequence: d}}
 	t.running[d.operation] = r
 	return r, true
 }
