@@ -12,7 +12,7 @@ import (
 // TryAcquire claims the keys for a new operation, all or none, and does not wait. The caller is its worker: the
 // operation is Running in epoch 0. A repeated call with the same owner and claims returns the same grant, as long as
 // nobody has taken the operation over.
-// Errors: *ConflictError, *ExistsError, ErrTooLarge, ErrInvalid, ErrBroken, ErrNewer.
+// Errors: *ConflictError, *ExistsError, ErrTooLarge, ErrInvalid, ErrBroken, ErrNewer; kvtx.ErrBusy.
 func (l *Locker) TryAcquire(ctx context.Context, owner string, payload []byte, claims ...Claim) (Grant, error) {
 	norm, err := Normalize(claims)
 	if err != nil {
@@ -20,7 +20,7 @@ func (l *Locker) TryAcquire(ctx context.Context, owner string, payload []byte, c
 	}
 	rec, err := l.update(ctx, l.Keys(owner, norm...), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
 		return l.stageAcquire(s, tx, Running, owner, payload, norm)
-	}, kvtx.AssumeAbsent(OwnerKey(owner)))
+	}, kvtx.AssumeAbsent(OwnerKey(owner)), kvtx.Holds(len(payload)), kvtx.Yields())
 	switch {
 	case errors.Is(err, ErrExists) && rec.Live() && rec.Epoch == 0 && slices.Equal(rec.Claims, norm):
 		return l.GrantOf(rec), nil
@@ -41,7 +41,7 @@ func (l *Locker) TryAcquire(ctx context.Context, owner string, payload []byte, c
 func (l *Locker) Save(ctx context.Context, g Grant, phase Phase, payload []byte) (Grant, error) {
 	rec, err := l.update(ctx, l.Keys(g.owner), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
 		return l.stageSave(s, tx, g, phase, payload)
-	})
+	}, kvtx.Holds(len(payload)))
 	if err := l.stale(err); err != nil && !errors.Is(err, ErrApplied) {
 		return g, err
 	}
@@ -52,7 +52,7 @@ func (l *Locker) Save(ctx context.Context, g Grant, phase Phase, payload []byte)
 func (l *Locker) End(ctx context.Context, g Grant, phase Phase, payload []byte) error {
 	rec, err := l.update(ctx, l.Keys(g.owner, g.claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
 		return l.stageEnd(s, tx, g, phase, payload)
-	})
+	}, kvtx.Holds(len(payload)))
 	return l.ended(ctx, rec, err)
 }
 

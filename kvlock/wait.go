@@ -77,6 +77,7 @@ func (l *Lock) waits(owner string) bool {
 }
 
 // Queue is StageQueue as a commit of its own. Repeated with the same owner, it returns the record as it stands, with ErrExists.
+// Errors: as StageQueue's; kvtx.ErrBusy.
 func (l *Locker) Queue(ctx context.Context, owner string, payload []byte, wait Wait, claims ...Claim) (Record, error) {
 	norm, err := Normalize(claims)
 	if err != nil {
@@ -84,7 +85,7 @@ func (l *Locker) Queue(ctx context.Context, owner string, payload []byte, wait W
 	}
 	rec, err := l.update(ctx, l.Keys(owner, norm...), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
 		return l.StageQueue(s, tx, owner, payload, wait, norm...)
-	}, kvtx.AssumeAbsent(OwnerKey(owner)))
+	}, kvtx.AssumeAbsent(OwnerKey(owner)), kvtx.Holds(len(payload)), kvtx.Yields())
 	if err != nil {
 		return rec, err
 	}
@@ -164,7 +165,7 @@ func (l *Locker) Leave(ctx context.Context, owner, reason string) (Record, error
 //
 // A repeated call with the same owner and claims goes on waiting, or returns the grant.
 // Errors: ctx's, with nothing left behind; ErrDeadline; ErrVoid if somebody else made it leave; *ExistsError if another worker has it;
-// ErrTooLarge, ErrInvalid, ErrBroken, ErrNewer.
+// ErrTooLarge, ErrInvalid, ErrBroken, ErrNewer; kvtx.ErrBusy.
 func (l *Locker) Acquire(ctx context.Context, owner string, payload []byte, wait Wait, claims ...Claim) (Grant, error) {
 	norm, err := Normalize(claims)
 	if err != nil {

@@ -35,6 +35,8 @@ const (
 	CodeUnsupported Code = "not_implemented"
 	// CodeUnavailable: it cannot be done now; nothing was changed, or the operation goes on and is named. HTTP 503.
 	CodeUnavailable Code = "unavailable"
+	// CodeBusy: the node has too much under way; nothing was changed, and the same request may be sent again. HTTP 503.
+	CodeBusy Code = "busy"
 	// CodeReused: the operation ID or idempotency key was used for another request. HTTP 409.
 	CodeReused Code = "operation_id_reused"
 	// CodeFailed: the operation ran and ended without doing what was asked.
@@ -46,7 +48,7 @@ const (
 // Codes lists all codes.
 func Codes() []Code {
 	return []Code{CodeInvalid, CodeInvalidVolume, CodeInvalidSnapshot, CodeInvalidAttachment, CodeConflict, CodeNotFound, CodeQuota,
-		CodeTooLarge, CodeNoBackend, CodeUnsupported, CodeUnavailable, CodeReused, CodeFailed, CodeInternal}
+		CodeTooLarge, CodeNoBackend, CodeUnsupported, CodeUnavailable, CodeBusy, CodeReused, CodeFailed, CodeInternal}
 }
 
 // Error is an error that crosses the wire.

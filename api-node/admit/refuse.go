@@ -138,6 +138,8 @@ func (a *Admitter) refusal(err error, id block.OperationID) error {
 	case errors.Is(err, kvtx.ErrInDoubt):
 		return messages.Errorf(messages.CodeUnavailable, "%s: it is not known whether operation %s was accepted; "+
 			"repeat the request with this operation ID to find out", why, id)
+	case errors.Is(err, kvtx.ErrBusy):
+		return messages.Errorf(messages.CodeBusy, "this node has as many changes under way as it takes at once; nothing was changed, send the request again")
 	case short != nil && !errors.Is(err, kvtx.ErrTooLarge):
 		return short
 	case errors.Is(err, kvtx.ErrNoRoom):

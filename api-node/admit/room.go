@@ -78,5 +78,8 @@ func (a *Admitter) update(ctx context.Context, n need, keys []string, fn func(kv
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitLimit)
 	defer cancel()
+	if n != needsLittle {
+		opts = append(opts, kvtx.Yields()) // what ends something is refused last
+	}
 	return a.store.Update(ctx, keys, fn, opts...)
 }

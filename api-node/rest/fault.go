@@ -84,6 +84,7 @@ var statusOf = map[messages.Code]int{
 	messages.CodeTooLarge:          http.StatusRequestEntityTooLarge,
 	messages.CodeUnsupported:       http.StatusNotImplemented,
 	messages.CodeUnavailable:       http.StatusServiceUnavailable,
+	messages.CodeBusy:              http.StatusServiceUnavailable,
 	messages.CodeFailed:            http.StatusServiceUnavailable,
 	messages.CodeInternal:          http.StatusInternalServerError,
 }

@@ -24,7 +24,8 @@ func TestEveryCodeHasItsStatusAndKey(t *testing.T) {
 		messages.CodeInvalidAttachment: {400, "badRequest"}, messages.CodeNoBackend: {400, "badRequest"},
 		messages.CodeConflict: {409, "conflictingRequest"}, messages.CodeReused: {409, "conflictingRequest"},
 		messages.CodeNotFound: {404, "itemNotFound"}, messages.CodeQuota: {413, "overLimit"}, messages.CodeTooLarge: {413, "overLimit"},
-		messages.CodeUnsupported: {501, "notImplemented"}, messages.CodeUnavailable: {503, "serviceUnavailable"}, messages.CodeFailed: {503, "serviceUnavailable"},
+		messages.CodeUnsupported: {501, "notImplemented"}, messages.CodeUnavailable: {503, "serviceUnavailable"},
+		messages.CodeBusy: {503, "serviceUnavailable"}, messages.CodeFailed: {503, "serviceUnavailable"},
 		messages.CodeInternal: {500, "computeFault"},
 	}
 	for _, code := range messages.Codes() {

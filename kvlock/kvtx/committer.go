@@ -56,6 +56,8 @@ type member struct {
 	fn      func(Snapshot, *Tx) error // nil: fixed values.
 	tx      *Tx                       // The fixed values, or what the function staged in its last run.
 	absent  []string
+	holds   int  // Bytes, about.
+	yields  bool // See Yields.
 	start   uint64 // Of the store's clock, when the call began.
 	known   map[string]known
 	reads   []Entry // What the function read in its last run.
@@ -143,7 +145,17 @@ func (c *committer) do(m *member) (outcome, error) {
 	if m.staged {
 		return outcome{}, inDoubt(m.ctx.Err())
 	}
+	c.forget(m)
 	return outcome{}, m.ctx.Err()
+}
+
+// forget drops a member whose caller has left. Else those who give up and come again would pile up behind a group that is in flight for long.
+func (c *committer) forget(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.waiting, m); i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
+	}
 }
 
 func (c *committer) signal() {

@@ -63,12 +63,14 @@ type options struct {
 	cacheBytes int
 	fresh      time.Duration // See Store.fresh.
 	mayPurge   func(context.Context) error
+	commits    int // That are under way at once, at most,
+	bytes      int // and what they hold.
 	jitter     func(time.Duration) time.Duration
 	turn       func(context.Context) // See Chance.
 }
 
 func defaultOptions() options {
-	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20, jitter: jitter, turn: func(context.Context) {}}
+	return options{log: slog.New(slog.DiscardHandler), ackTimeout: 10 * time.Second, cacheBytes: 4 << 20, commits: DefaultLimitCommits, bytes: DefaultLimitBytes, jitter: jitter, turn: func(context.Context) {}}
 }
 
 func optionsOf(opts []Option) options {
@@ -87,6 +89,10 @@ func WithAckTimeout(d time.Duration) Option { return func(o *options) { o.ackTim
 
 // WithCacheBytes bounds the memory for entries that were read or written last; 4 MiB by default, 0 keeps none.
 func WithCacheBytes(n int) Option { return func(o *options) { o.cacheBytes = n } }
+
+// WithLimit bounds the commits that are under way at once, and about how many bytes they hold; by default [DefaultLimitCommits] and [DefaultLimitBytes].
+// Beyond, a call is refused with [ErrBusy] at once, instead of waiting for a server that is slow or does not answer.
+func WithLimit(commits, bytes int) Option { return func(o *options) { o.commits, o.bytes = commits, bytes } }
 
 // WithInterceptor puts i around every exchange with the server. It is for tests of what uses a store.
 func WithInterceptor(i Interceptor) Option { return func(o *options) { o.intercept = i } }

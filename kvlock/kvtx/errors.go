@@ -21,6 +21,9 @@ var (
 	ErrStream = errors.New("kvtx: stream cannot be used")
 	// ErrNoRoom says that the server has no room for the commit: its disk is full, or a limit is reached. Nothing was written.
 	ErrNoRoom = errors.New("kvtx: the server has no room")
+	// ErrBusy says that too many commits are under way in this process: see [WithLimit]. Nothing was read or written; the same call may be
+	// made again later.
+	ErrBusy = errors.New("kvtx: busy")
 	// ErrServer says that the server is too old or lacks JetStream.
 	ErrServer = errors.New("kvtx: server cannot be used")
 	// ErrStreamReplaced says that the stream was deleted and made again while it was open: revisions from before

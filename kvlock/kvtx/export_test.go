@@ -11,3 +11,10 @@ func Waiting(s *Store) int {
 
 // WithFresh sets how old an entry may be that a commit is decided on.
 func WithFresh(d time.Duration) Option { return func(o *options) { o.fresh = d } }
+
+// UnderWay is how many commits are under way, and what they hold.
+func UnderWay(s *Store) (commits, bytes int) {
+	s.limit.mu.Lock()
+	defer s.limit.mu.Unlock()
+	return s.limit.inCommits, s.limit.inBytes
+}

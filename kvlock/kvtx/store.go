@@ -38,6 +38,7 @@ type Store struct {
 	// life of a delete marker. After all of it an absent key could have been there meanwhile without a trace.
 	fresh time.Duration
 
+	limit     limit
 	committer *committer
 	cache     *cache
 	clock     atomic.Uint64 // Orders what was asked and what was seen.
@@ -65,6 +66,7 @@ func newStore(server link.Server, api string, created time.Time, cfg Config, o o
 		markerTTL:  cfg.MarkerTTL.String(),
 		fresh:      cmp.Or(o.fresh, cfg.MarkerTTL/4),
 		cache:      newCache(o.cacheBytes),
+		limit:      limit{commits: o.commits, bytes: o.bytes},
 		ended:      make(chan struct{}),
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())

@@ -16,13 +16,24 @@ func (s *Store) Commit(ctx context.Context, tx *Tx) (Result, error) {
 	if tx.empty() {
 		return Result{}, nil
 	}
-	return s.do(&member{ctx: ctx, tx: tx})
+	return s.do(&member{ctx: ctx, tx: tx, holds: perCall + tx.Size()})
 }
 
 // UpdateOption sets what most calls of [Store.Update] leave alone.
 type UpdateOption func(*updateOptions)
 
-type updateOptions struct{ absent []string }
+type updateOptions struct {
+	absent []string
+	holds  int
+	yields bool
+}
+
+// Holds says about how many bytes the call keeps in memory until it returns, such as a payload: they count for [WithLimit].
+func Holds(bytes int) UpdateOption { return func(o *updateOptions) { o.holds += bytes } }
+
+// Yields makes the call one that is refused with [ErrBusy] at half of the limit: for what begins something new. What ends something, and so
+// lets the rest go on, has the other half.
+func Yields() UpdateOption { return func(o *updateOptions) { o.yields = true } }
 
 // AssumeAbsent names keys that cannot be there yet because their IDs were just made up. They are not read: the first run of the function is
 // told that they are absent. It is only a saving: a commit that writes or checks such a key finds out if it is wrong, and a refusal
@@ -53,7 +64,7 @@ func (s *Store) Update(ctx context.Context, keys []string, fn func(Snapshot, *Tx
 			return Result{}, err
 		}
 	}
-	return s.do(&member{ctx: ctx, fn: fn, absent: o.absent}, keys...)
+	return s.do(&member{ctx: ctx, fn: fn, absent: o.absent, holds: perCall + o.holds, yields: o.yields}, keys...)
 }
 
 // do makes the member's commit. It reads what the committer asks it to read, so that the committer never waits for reads of one member.
@@ -62,6 +73,10 @@ func (s *Store) do(m *member, keys ...string) (Result, error) {
 		return Result{}, err
 	}
 	defer s.calls.Done()
+	if err := s.limit.enter(m.holds, m.yields); err != nil {
+		return Result{}, err
+	}
+	defer s.limit.leave(m.holds)
 	m.start = s.clock.Add(1)
 	m.outcome = make(chan outcome, 1)
 	missing := keys[:0:0]

@@ -281,8 +281,8 @@ func (b *broker) take(kind string) string {
 	return subject
 }
 
-// acknowledge is how a worker says that a message is done. It may be lost.
-func (a *actor) acknowledge(subject string) {
+// acknowledge is how a worker says that a delivery is done. It may be lost.
+func (a *actor) acknowledge(subject string, seq uint64) {
 	if !a.turn("acknowledges") {
 		return
 	}
@@ -290,5 +290,5 @@ func (a *actor) acknowledge(subject string) {
 		a.p.w.count("acknowledgement lost")
 		return
 	}
-	a.p.w.truth.acknowledged(subject)
+	a.p.w.truth.acknowledged(subject, seq)
 }

@@ -207,14 +207,24 @@ func dispatchOf(rec kvlock.Record) (string, bool) {
 // dispatched says whether workers are told of an operation.
 func dispatched(owner string) bool { return strings.HasSuffix(owner, "q") }
 
-// acknowledged notes that a dispatch or wake is done.
-func (t *truth) acknowledged(subject string) {
+// acknowledged notes that a delivery of a dispatch or wake is done; if the message was replaced since, nothing is done with the new one.
+func (t *truth) acknowledged(subject string, seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.posts[dispatches][subject]+t.posts[wakes][subject] != seq {
+		return
+	}
 	t.w.server.Remove(subject)
 	delete(t.posts[dispatches], subject)
 	delete(t.posts[wakes], subject)
 	t.check()
+}
+
+// sequence is that of a dispatch or wake.
+func (t *truth) sequence(subject string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.posts[dispatches][subject] + t.posts[wakes][subject]
 }
 
 // posted are the messages of a kind that are not acknowledged, in the order of the stream.

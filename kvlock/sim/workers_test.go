@@ -20,9 +20,10 @@ func (a *actor) worker() {
 		if !ok {
 			return
 		}
+		seq := a.p.w.truth.sequence(subject)
 		owner := strings.Split(subject, ".")[3]
 		if a.drive(owner) {
-			a.acknowledge(subject)
+			a.acknowledge(subject, seq)
 		}
 	}
 }
@@ -89,10 +90,11 @@ func (a *actor) waker() {
 		if !ok {
 			return
 		}
+		seq := a.p.w.truth.sequence(subject)
 		key := strings.Split(subject, ".")[3]
 		err := a.call(func(ctx context.Context) error { return a.p.locks.Grant(ctx, key) })
 		if err == nil {
-			a.acknowledge(subject)
+			a.acknowledge(subject, seq)
 		}
 	}
 }
