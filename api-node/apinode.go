@@ -4,6 +4,8 @@
 //
 // Invariants:
 //   - It is ready only while its read side has caught up with the stream and is being fed.
+//   - Nobody waits long for a stream that is known not to answer: what would change something is refused before anything is
+//     submitted, what asks the stream ends with the reason, and what is read from memory says how old it may be.
 //   - Run returns when every goroutine of the node has ended; requests that were taken are answered first.
 //
 // It does not make the stream: that is package deploy.
@@ -84,6 +86,7 @@ type Node struct {
 	admit    *admit.Admitter
 	ingest   *ingest.Ingest
 	api      *rest.API
+	pulse    *pulse
 	serving  atomic.Bool
 	// caughtUp is closed when messages and HTTP are served and the view has caught up.
 	caughtUp chan struct{}
@@ -95,11 +98,15 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 	cfg.fill()
 	v := view.New(store, log, view.WithLimits(cfg.Limits))
 	n := &Node{cfg: cfg, nc: nc, log: log, view: v, caughtUp: make(chan struct{})}
+	n.pulse = newPulse(nc, func(ctx context.Context) error {
+		_, err := store.Get(ctx, nobodysKey)
+		return err
+	}, cfg.NotReady)
 	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk))
 	n.ingest = ingest.New(ingest.Config{Window: cfg.Window}, n.admit, v, log)
 	var err error
 	n.api, err = rest.New(rest.Config{
-		Reader: v, Submitter: n.admit, Auth: auth.NoAuth{}, Verifier: verify.New(store, &verify.Nodes{Conn: nc}), Ready: n.Ready, Log: log,
+		Reader: v, Submitter: n.admit, Auth: auth.NoAuth{}, Verifier: verify.New(store, &verify.Nodes{Conn: nc}), Ready: n.Ready, Stream: n.pulse, Log: log,
 		OnRequest: requestMetrics(metrics), Release: cfg.Release, PublicEndpoint: cfg.PublicEndpoint, AttachWait: cfg.AttachWait, Zone: cfg.Zone,
 	})
 	if err != nil {
@@ -127,14 +134,19 @@ func (n *Node) Ready() error {
 	if !n.serving.Load() {
 		return errors.New("the node is starting or ending")
 	}
-	if !n.nc.IsConnected() {
-		return errors.New("there is no connection to NATS")
-	}
 	if n.cfg.NotReady != nil {
-		return n.cfg.NotReady()
+		if err := n.cfg.NotReady(); err != nil {
+			return err
+		}
 	}
-	return nil
+	if !n.nc.IsConnected() {
+		return n.pulse.silence()
+	}
+	return n.pulse.Silent()
 }
+
+// nobodysKey is asked for to see whether the leader answers.
+const nobodysKey = "pulse"
 
 // Close gives up a node that was not run.
 func (n *Node) Close() error { return n.listener.Close() }
@@ -151,6 +163,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var parts, feeding sync.WaitGroup
 	var errs [3]error
 	feeding.Go(func() { errs[0] = n.view.Run(feed); stop() })
+	feeding.Go(func() { n.pulse.run(feed) })
 	parts.Go(func() { errs[1] = n.api.Serve(serve, n.listener); stop() })
 	parts.Go(func() { errs[2] = n.takeMessages(serve); stop() })
 	parts.Go(func() { n.admit.KeepDeadlines(serve, n.waiting) })

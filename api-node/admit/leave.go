@@ -11,6 +11,8 @@ import (
 
 // leave ends an operation that waits in line. One that was granted just now is canceled as any other.
 func (a *Admitter) leave(ctx context.Context, id block.OperationID, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
 	rec, err := a.locks.Leave(ctx, string(id), reason)
 	if errors.Is(err, kvlock.ErrInvalid) {
 		_, err = a.locks.Cancel(ctx, string(id), reason)

@@ -51,6 +51,9 @@ type Config struct {
 	InFlight int
 }
 
+// readLimit bounds what a message waits for the read side, so that a stream that does not answer does not keep all slots taken.
+const readLimit = 10 * time.Second
+
 // maxClockLead is how far a client's clock may be ahead.
 const maxClockLead = 5 * time.Minute
 
@@ -159,10 +162,10 @@ func (i *Ingest) submit(ctx context.Context, msg *nats.Msg) messages.Reply {
 	if err != nil {
 		return i.refusal(msg, err)
 	}
-	if err := i.reader.Wait(ctx, accepted.Revision); err != nil { // accepted all the same: the reply says what is known
+	if err := i.show(ctx, accepted.Revision); err != nil { // accepted all the same: the reply says what is known
 		i.log.WarnContext(ctx, "read side is behind", "operation", accepted.Operation, "error", err)
 	}
-	if op, err := i.reader.Lookup(ctx, accepted.Operation); err == nil {
+	if op, err := i.lookup(ctx, accepted.Operation); err == nil {
 		return i.standing(op)
 	}
 	return messages.Reply{Operation: &messages.Operation{
@@ -237,11 +240,24 @@ func (i *Ingest) standing(op *view.Operation) messages.Reply {
 	return messages.Reply{Operation: &shown}
 }
 
+// show waits until the read side shows what was committed up to rev.
+func (i *Ingest) show(ctx context.Context, rev kvtx.Revision) error {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	return i.reader.Wait(ctx, rev)
+}
+
+func (i *Ingest) lookup(ctx context.Context, id block.OperationID) (*view.Operation, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	return i.reader.Lookup(ctx, id)
+}
+
 func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*view.Operation, error) {
 	if q.V != messages.EnvelopeVersion {
 		return nil, messages.Errorf(messages.CodeUnsupported, "the query has version %d, this node reads version %d", q.V, messages.EnvelopeVersion)
 	}
-	op, err := i.reader.Lookup(ctx, q.Operation)
+	op, err := i.lookup(ctx, q.Operation)
 	switch {
 	case errors.Is(err, view.ErrNotFound) || err == nil && op.Project != project:
 		return nil, messages.OperationNotFound(q.Operation)
@@ -255,7 +271,7 @@ func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*v
 	if ended, err := i.reader.WaitEnded(wait, q.Operation); err == nil {
 		return ended, nil
 	}
-	if now, err := i.reader.Lookup(ctx, q.Operation); err == nil {
+	if now, err := i.lookup(ctx, q.Operation); err == nil {
 		return now, nil
 	}
 	return op, nil

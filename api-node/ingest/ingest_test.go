@@ -45,6 +45,7 @@ type options struct {
 	cfg    ingest.Config
 	before func() // each submission
 	view   []view.Option
+	reader func(ingest.Reader) ingest.Reader // nil: the view itself
 }
 
 func newStack(t *testing.T, o options) *stack {
@@ -60,6 +61,10 @@ func newStack(t *testing.T, o options) *stack {
 	}
 	until(t, "the backend is in the view", func() bool { _, ok := v.Pool("b1"); return ok })
 	a := admit.New(store, locks, v, admit.Defaults{}, nil)
+	reader := ingest.Reader(v)
+	if o.reader != nil {
+		reader = o.reader(v)
+	}
 	if o.cfg.Window == 0 {
 		o.cfg.Window = time.Hour
 	}
@@ -68,7 +73,7 @@ func newStack(t *testing.T, o options) *stack {
 			o.before()
 		}
 		return a.Submit(ctx, s)
-	}), v, nil)
+	}), reader, nil)
 	s := &stack{t: t, nc: srv.Conn(t), view: v, worker: worker}
 	ready, nc := make(chan struct{}), srv.Conn(t)
 	s.stop = background(t, func(ctx context.Context) error { return in.Run(ctx, nc, func() { close(ready) }) })

@@ -165,7 +165,7 @@ func (c *call) submitOrJoin(req messages.Request) (block.OperationID, error) {
 	if !ok || e.Holder == nil || e.Holder.Kind != req.Kind() {
 		return "", err
 	}
-	op, errLookup := c.reader().Lookup(c.r.Context(), e.Holder.Operation)
+	op, errLookup := c.lookup(e.Holder.Operation)
 	if errLookup != nil || op.Resource != req.Resource() {
 		return "", err
 	}
@@ -227,7 +227,7 @@ func (c *call) deleteAttachment() error {
 
 // volumeOfDetach is the volume whose attachments the operation changed.
 func (c *call) volumeOfDetach(id block.OperationID) (block.VolumeID, error) {
-	op, err := c.reader().Lookup(c.r.Context(), id)
+	op, err := c.lookup(id)
 	if err != nil {
 		return "", err
 	}

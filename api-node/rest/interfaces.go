@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/scoria-storage/scoria/api-node/admit"
 	"github.com/scoria-storage/scoria/api-node/verify"
@@ -59,6 +60,28 @@ type Submitter interface {
 	Resume(ctx context.Context, c admit.Caller, id block.OperationID, reason string) error
 	Abandon(ctx context.Context, c admit.Caller, id block.OperationID, reason string) error
 }
+
+// Stream is the way to what everything rests on.
+type Stream interface {
+	// Await returns when the stream can be asked, as far as is known: at once, unless its connection has just been lost. Its error is a
+	// *messages.Error that names who does not answer, or ctx's.
+	Await(ctx context.Context) error
+	// While is ctx, ended when the stream stops answering: context.Cause is such an error then.
+	While(ctx context.Context) (context.Context, context.CancelFunc)
+	// Stale is how long what the Reader shows may be out of date; 0: it is not.
+	Stale() time.Duration
+}
+
+// steady is a Stream that always answers.
+type steady struct{}
+
+func (steady) Await(context.Context) error { return nil }
+
+func (steady) While(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithCancel(ctx)
+}
+
+func (steady) Stale() time.Duration { return 0 }
 
 // Verifier compares the books with what there is.
 type Verifier interface {

@@ -78,10 +78,12 @@ func showOperation(op *view.Operation, waits *messages.Waits) operationView {
 	return v
 }
 
-// operationOf looks the operation of the path up, if the caller may see it.
-func (c *call) operationOf() (*view.Operation, error) {
-	id := c.r.PathValue("id")
-	op, err := c.reader().Lookup(c.r.Context(), block.OperationID(id))
+// operationOf looks the operation of the path up.
+func (c *call) operationOf() (*view.Operation, error) { return c.visible(c.r.PathValue("id")) }
+
+// visible looks an operation up, if the caller may see it.
+func (c *call) visible(id string) (*view.Operation, error) {
+	op, err := c.lookup(block.OperationID(id))
 	switch {
 	case errors.Is(err, view.ErrNotFound) || err == nil && !c.mine(op.Project):
 		return nil, messages.OperationNotFound(block.OperationID(id))
@@ -168,8 +170,8 @@ func (c *call) listOperations() error {
 	}
 	var marker *view.Operation
 	if f.marker != "" {
-		if marker, err = c.reader().Lookup(c.r.Context(), block.OperationID(f.marker)); err != nil || !c.mine(marker.Project) {
-			return messages.OperationNotFound(block.OperationID(f.marker))
+		if marker, err = c.visible(f.marker); err != nil {
+			return err
 		}
 	}
 	out := struct {

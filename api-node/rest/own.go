@@ -68,6 +68,10 @@ func (a *API) serveOwn(c *call) {
 		return
 	}
 	c.who = who
+	if err := c.reach(); err != nil {
+		c.fail(err)
+		return
+	}
 	p := strings.TrimPrefix(c.r.URL.EscapedPath(), ownPrefix)
 	c.routed(a.own, "/"+strings.TrimSuffix(p, "/"))
 }
@@ -187,10 +191,15 @@ func (c *call) verify() error {
 	if c.api.cfg.Verifier == nil {
 		return notImplemented("This API node has no verifier.")
 	}
-	ctx, cancel := c.longWait(verifyWait)
+	waiting, cancel := c.longWait(verifyWait)
 	defer cancel()
+	ctx, stop := c.api.cfg.Stream.While(waiting)
+	defer stop()
 	report, err := c.api.cfg.Verifier.Verify(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}

@@ -35,8 +35,14 @@
 //	GET  /readyz                                200, or 503 and the reason
 //
 // A lock is {"key", "mode", "holders": [{"operation", "kind", "mode", "project", "resource", "phase", "step", "attempt",
-// "epoch", "worker", "since", "age_seconds", "error", "released_by"}], "waiting": [{"operation", "mode", "since"}]};
-// released_by says in words what will release it.
+// "epoch", "worker", "since", "age_seconds", "step_waits", "error", "released_by"}], "waiting": [{"operation", "mode", "since"}]};
+// released_by says in words what will release it, step_waits what its step waits for.
+//
+// # While NATS does not answer
+//
+// GETs of lists and of resources, operations and locks are answered from memory; X-Scoria-Stale says for how many seconds what they show may
+// be out of date. What would change something is refused with 503 before anything is submitted, and so is what asks NATS itself: a
+// verification, an operation that is not in memory. Nothing is decided by what is out of date.
 //
 // Invariants:
 //   - A write that was accepted is answered only when this node's read side shows it, so that the caller's next GET sees it.
@@ -69,6 +75,8 @@ type Config struct {
 	Verifier Verifier
 	// Ready says why the node is not ready; nil: it always is.
 	Ready func() error
+	// Stream says whether what is behind the Reader and the Submitter answers; nil: it always does.
+	Stream Stream
 	// Log defaults to nothing.
 	Log *slog.Logger
 	// OnRequest is told of each request that was answered; it must not block.
@@ -110,6 +118,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Stream == nil {
+		c.Stream = steady{}
 	}
 	if c.Prefixes == nil {
 		c.Prefixes = []string{"/volume"}

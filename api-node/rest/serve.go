@@ -11,6 +11,7 @@ import (
 	"path"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,12 +29,16 @@ const (
 	// writeMargin is how long an answer may take to be sent, beyond the longest wait.
 	writeMargin    = 60 * time.Second
 	maxHeaderBytes = 64 << 10
+	// unusedLimit is how long a connection without a request may bring one after the end was asked for.
+	unusedLimit = 200 * time.Millisecond
 )
 
 // Serve answers on the listener until ctx ends; then long waits are answered at once, running requests get some seconds,
 // and it returns when every request has ended.
 func (a *API) Serve(ctx context.Context, l net.Listener) error {
+	var fresh unused
 	srv := &http.Server{
+		ConnState:         fresh.see,
 		Handler:           a,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
@@ -51,6 +56,7 @@ func (a *API) Serve(ctx context.Context, l net.Listener) error {
 	close(a.closing)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer cancel()
+	defer time.AfterFunc(unusedLimit, fresh.close).Stop()
 	err := srv.Shutdown(limit)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("http requests still ran %s after the end was asked for", shutdownLimit), srv.Close())
@@ -59,6 +65,35 @@ func (a *API) Serve(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, ended)
 	}
 	return err
+}
+
+// unused are the connections that have not brought a request yet. http.Server.Shutdown closes idle connections at once, but waits 5 s for
+// these (Go issue 22682), and clients and balancers keep such ones open.
+type unused struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// see is told of the states of the connections.
+func (u *unused) see(c net.Conn, state http.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if state != http.StateNew {
+		delete(u.conns, c)
+		return
+	}
+	if u.conns == nil {
+		u.conns = map[net.Conn]struct{}{}
+	}
+	u.conns[c] = struct{}{}
+}
+
+func (u *unused) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.conns {
+		_ = c.Close() // its reader learns of it and is done with it
+	}
 }
 
 // longWait returns a context for waits that may take as long as limit: it ends with the request, with the limit, or as
@@ -183,6 +218,10 @@ func (a *API) serveVolume(c *call, p string) {
 		return
 	}
 	c.who = who
+	if err := c.reach(); err != nil {
+		c.fail(err)
+		return
+	}
 	p = a.cutProject(c, p)
 	p = strings.TrimSuffix(strings.TrimSuffix(p, "/"), ".json")
 	c.routed(a.volume, p)

@@ -64,10 +64,12 @@ func (c *Common) fill() {
 	}
 }
 
-// natsOptions make a connection that never gives up.
+// natsOptions make a connection that never gives up, and that is given up for another one when nothing comes over it for 10 to 15 s: a
+// server that was stopped, or a network that swallows everything, does not end it.
 func natsOptions(name string, log *slog.Logger) []nats.Option {
 	return []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(200 * time.Millisecond), nats.RetryOnFailedConnect(false),
+		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("connection to NATS lost", "error", err)

@@ -30,6 +30,9 @@ type client struct {
 	answered bool
 	// onConflict goes with requests that start an operation; "" refuses.
 	onConflict string
+	// warn is where it is told, once, that what is shown may be out of date; nil: nowhere.
+	warn   io.Writer
+	warned bool
 }
 
 // apiError is an answer that is no success.
@@ -131,7 +134,17 @@ func (c *client) send(ctx context.Context, header http.Header, method, path stri
 		return nil, c.unreachable(ctx, method, err)
 	}
 	c.answered = true
+	c.tellStale(resp.Header.Get(headerStale))
 	return resp, nil
+}
+
+// tellStale says that the API node has had no answer from NATS for some seconds, if the answer says so.
+func (c *client) tellStale(seconds string) {
+	if seconds == "" || c.warn == nil || c.warned {
+		return
+	}
+	c.warned = true
+	fmt.Fprintf(c.warn, "scoria: NATS has not answered the API node for %s s: what is shown may be out of date\n", plain(seconds))
 }
 
 // unreachable says in words why there is no answer.

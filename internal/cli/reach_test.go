@@ -64,6 +64,33 @@ func TestANodeThatGoesAwayIsNotOneThatWasNeverThere(t *testing.T) {
 	}
 }
 
+func TestWhatMayBeOutOfDateIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	old := func(body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set(headerStale, "37")
+			say(200, body)(w, r)
+		}
+	}
+	asked := 0
+	url := fake(t, map[string]http.HandlerFunc{
+		"GET /v3/demo/volumes/detail": old(twoVolumes), "GET /scoria/v1/operations/op2": func(w http.ResponseWriter, r *http.Request) {
+			if asked++; asked < 3 {
+				old(`{"operation": {"id": "op2", "phase": "running"}}`)(w, r)
+				return
+			}
+			old(`{"operation": {"id": "op2", "phase": "done", "ended": true}}`)(w, r)
+		},
+	})
+	const want = "scoria: NATS has not answered the API node for 37 s: what is shown may be out of date\n"
+	for _, args := range [][]string{{"volume", "list"}, {"operation", "watch", "op2"}, {"volume", "list", "-o", "json"}} {
+		stdout, stderr, status := scoria(t, append(args, "--endpoint", url)...)
+		if status != 0 || stderr != want || !strings.Contains(stdout, "2") {
+			t.Errorf("%v: status %d, printed %q, said %q, want %q", args, status, stdout, stderr, want)
+		}
+	}
+}
+
 func TestTheWelcomeNamesTheEndpointWhereItIsNotTheDefault(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]int{defaultEndpoint: 0, "http://127.0.0.1:1234": 3} {

@@ -13,7 +13,11 @@ import (
 	"github.com/scoria-storage/scoria/messages"
 )
 
-const headerOperation = "X-Scoria-Operation-Id"
+// Headers of Scoria's own in answers.
+const (
+	headerOperation = "X-Scoria-Operation-Id"
+	headerStale     = "X-Scoria-Stale"
+)
 
 // Phases that commands tell apart.
 const (
@@ -42,6 +46,7 @@ func withClient(cmd *cobra.Command, run func(context.Context, *session, []string
 		if err != nil {
 			return err
 		}
+		s.warn = cmd.ErrOrStderr()
 		return run(cmd.Context(), s, args)
 	}
 	return cmd
