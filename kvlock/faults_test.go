@@ -30,6 +30,14 @@ type world struct {
 	grant        kvlock.Grant
 	result       kvlock.Grant // what the verb returned
 	fences       []kvlock.Fence
+	gaveUp       bool // The caller of the verb's first call did.
+}
+
+func newWorld(calm *kvlock.Locker, store *kvtx.Store, owner string) *world {
+	return &world{
+		calm: calm, shaken: kvlock.New(store), store: store, owner: owner,
+		claims: []kvlock.Claim{kvlock.Exclusive("x." + owner), kvlock.Shared("s." + owner)},
+	}
 }
 
 func (w *world) record(t *testing.T) kvlock.Record {
@@ -229,20 +237,15 @@ func TestEveryVerbSurvivesEveryFaultAndMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t)
 	calm := kvlock.New(srv.Store(t))
-	for _, st := range stories {
+	for i, st := range allStories() {
 		for _, fault := range kvlocktest.AllFaults {
 			t.Run(st.name+"/"+fault.String(), func(t *testing.T) {
 				t.Parallel()
 				faults := &kvlocktest.Faults{}
 				store := srv.Store(t, kvtx.WithInterceptor(faults.Intercept))
-				shaken := kvlock.New(store)
 				met := 0
 				for n := 1; n == met+1; n++ {
-					owner := fmt.Sprintf("%s-%d-%d", st.name, fault, n)
-					w := &world{
-						calm: calm, shaken: shaken, store: store, owner: owner,
-						claims: []kvlock.Claim{kvlock.Exclusive("x." + owner), kvlock.Shared("s." + owner)},
-					}
+					w := newWorld(calm, store, fmt.Sprintf("story-%d-%d-%d", i, fault, n))
 					if st.before != nil {
 						st.before(t, w)
 					}
@@ -265,8 +268,8 @@ func meetFault(t *testing.T, w *world, st story, faults *kvlocktest.Faults, faul
 	faults.Arm(fault, n, giveUp)
 	err := st.verb(ctx, w)
 	met := faults.Disarm()
-	gaveUp := met && (fault == kvlocktest.GiveUpBefore || fault == kvlocktest.GiveUpAfter)
-	if err != nil && (!gaveUp || !errors.Is(err, context.Canceled)) {
+	w.gaveUp = met && (fault == kvlocktest.GiveUpBefore || fault == kvlocktest.GiveUpAfter)
+	if err != nil && (!w.gaveUp || !errors.Is(err, context.Canceled)) {
 		t.Fatalf("exchange %d: %v", n, err)
 	}
 	for range 2 {

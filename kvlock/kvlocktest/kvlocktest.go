@@ -1,11 +1,11 @@
 // Package kvlocktest helps to test programs that use kvlock.
 //
 // RequireFree, RequireHeld and RequireSound look at the records; Faults disturbs the exchange of a store with its
-// server: a request that never arrives, an answer that is lost, a caller that gives up. A real server for tests is in
-// natstest, a package of its own, so that this one needs no nats-server.
+// server, once or at every n-th exchange: a request that never arrives, or late; an answer that is lost; a caller that gives up. A real
+// server for tests is in natstest, a package of its own, so that this one needs no nats-server.
 //
-// Invariants: the Require functions change nothing; a fault that was armed disturbs at most one exchange, and Disarm
-// says whether it did.
+// Invariants: the Require functions change nothing; Disarm and Met say whether, and how often, a fault was met, so that a test whose fault was
+// never met can fail; after Disarm nothing is on its way.
 package kvlocktest
 
 import (

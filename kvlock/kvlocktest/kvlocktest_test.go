@@ -3,7 +3,9 @@ package kvlocktest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -122,5 +124,97 @@ func TestAFaultMeetsTheNthExchangeOfItsKindOnce(t *testing.T) {
 		if f.Disarm() {
 			t.Errorf("%s was met without an exchange", c.fault)
 		}
+	}
+}
+
+func TestADelayedRequestArrivesBeforeTheNextExchange(t *testing.T) {
+	t.Parallel()
+	var f kvlocktest.Faults
+	var order []string
+	do := func(name string) error {
+		return f.Intercept(t.Context(), kvtx.Call{Kind: kvtx.Write}, func(context.Context) error {
+			order = append(order, name)
+			return nil
+		})
+	}
+	f.Arm(kvlocktest.Delayed, 1, nil)
+	if err := do("first"); err == nil {
+		t.Error("the delayed request was answered")
+	}
+	if len(order) > 0 {
+		t.Errorf("%v arrived at once", order)
+	}
+	if err := do("copy"); err != nil {
+		t.Errorf("the next exchange: %v", err)
+	}
+	f.Arm(kvlocktest.Delayed, 1, nil)
+	if err := do("last"); err == nil {
+		t.Error("the delayed request was answered")
+	}
+	if !f.Disarm() {
+		t.Error("the fault was not met")
+	}
+	if want := []string{"first", "copy", "last"}; !slices.Equal(order, want) {
+		t.Errorf("arrived %v, want %v", order, want)
+	}
+}
+
+func TestAFaultAtEveryNthExchange(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []kvlocktest.Fault{kvlocktest.RequestLost, kvlocktest.AnswerLost, kvlocktest.Delayed} {
+		var f kvlocktest.Faults
+		f.ArmEvery(fault, 3, kvtx.Batch)
+		var disturbed []int
+		for i := 1; i <= 9; i++ {
+			_ = f.Intercept(t.Context(), kvtx.Call{Kind: kvtx.Read}, func(context.Context) error { return nil })
+			if err := f.Intercept(t.Context(), kvtx.Call{Kind: kvtx.Batch}, func(context.Context) error { return nil }); err != nil {
+				disturbed = append(disturbed, i)
+			}
+		}
+		if want := []int{3, 6, 9}; !slices.Equal(disturbed, want) || f.Met() != 3 {
+			t.Errorf("%s: disturbed %v, met %d, want %v", fault, disturbed, f.Met(), want)
+		}
+		f.Disarm()
+		if err := f.Intercept(t.Context(), kvtx.Call{Kind: kvtx.Batch}, func(context.Context) error { return nil }); err != nil {
+			t.Errorf("%s: after it was disarmed: %v", fault, err)
+		}
+	}
+	for _, bad := range []func(f *kvlocktest.Faults){
+		func(f *kvlocktest.Faults) { f.ArmEvery(kvlocktest.RequestLost, 1) },
+		func(f *kvlocktest.Faults) { f.ArmEvery(kvlocktest.GiveUpAfter, 3) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("a fault that lets nothing through was taken")
+				}
+			}()
+			bad(&kvlocktest.Faults{})
+		}()
+	}
+}
+
+// TestAStoreThatMeetsAFaultAtEveryNthExchangeGoesOn: the kit on a real store.
+func TestAStoreThatMeetsAFaultAtEveryNthExchangeGoesOn(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	for _, fault := range []kvlocktest.Fault{kvlocktest.RequestLost, kvlocktest.AnswerLost, kvlocktest.Delayed} {
+		var f kvlocktest.Faults
+		l := kvlock.New(srv.Store(t, kvtx.WithInterceptor(f.Intercept)))
+		f.ArmEvery(fault, 2)
+		owner := fmt.Sprintf("op-%d", fault)
+		g, err := l.TryAcquire(t.Context(), owner, nil, kvlock.Exclusive("a"), kvlock.Shared("b"))
+		if err != nil {
+			t.Fatalf("%s: %v", fault, err)
+		}
+		kvlocktest.RequireHeld(t, l, owner, g.Claims()...)
+		if err := l.Release(t.Context(), g); err != nil {
+			t.Fatalf("%s: %v", fault, err)
+		}
+		if !f.Disarm() || f.Met() < 2 {
+			t.Errorf("%s was met %d times", fault, f.Met())
+		}
+		kvlocktest.RequireFree(t, l)
+		kvlocktest.RequireSound(t, l)
 	}
 }

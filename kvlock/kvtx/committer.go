@@ -56,8 +56,8 @@ type member struct {
 	fn      func(Snapshot, *Tx) error // nil: fixed values.
 	tx      *Tx                       // The fixed values, or what the function staged in its last run.
 	absent  []string
-	holds   int  // Bytes, about.
-	yields  bool // See Yields.
+	holds   int    // Bytes, about.
+	yields  bool   // See Yields.
 	start   uint64 // Of the store's clock, when the call began.
 	known   map[string]known
 	reads   []Entry // What the function read in its last run.

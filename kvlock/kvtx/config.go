@@ -92,7 +92,9 @@ func WithCacheBytes(n int) Option { return func(o *options) { o.cacheBytes = n }
 
 // WithLimit bounds the commits that are under way at once, and about how many bytes they hold; by default [DefaultLimitCommits] and [DefaultLimitBytes].
 // Beyond, a call is refused with [ErrBusy] at once, instead of waiting for a server that is slow or does not answer.
-func WithLimit(commits, bytes int) Option { return func(o *options) { o.commits, o.bytes = commits, bytes } }
+func WithLimit(commits, bytes int) Option {
+	return func(o *options) { o.commits, o.bytes = commits, bytes }
+}
 
 // WithInterceptor puts i around every exchange with the server. It is for tests of what uses a store.
 func WithInterceptor(i Interceptor) Option { return func(o *options) { o.intercept = i } }
