@@ -1,6 +1,7 @@
 package volumenode_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -229,4 +230,50 @@ func TestNodeServesWhatAnyOfItsProcessesServes(t *testing.T) {
 	s.eventually("one process is left", func() bool { return len(s.processes("n1")) == 1 })
 	s.start(s.config("n1", "c=null"), s.deps())
 	require("b", "c", "fake")
+}
+
+// TestWhatANewerReleaseWroteOfABackendStays: a node of this release registers over records that have a field more.
+func TestWhatANewerReleaseWroteOfABackendStays(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.config("n1", "local=file:path=DIR/b")
+	s.start(c, s.deps())()
+	keys := []string{records.BackendKey("local"), records.NodeKey("n1"), records.PoolKey("local")}
+	more := []byte("\xa9from_next\xa3yes") // "from_next": "yes"
+	for _, key := range keys {
+		_, err := s.Store.Update(t.Context(), []string{key}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+			e, err := snap.Get(key)
+			if err != nil {
+				return err
+			}
+			tx.Put(key, oneFieldMore(t, e.Value, more), e.Revision)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Zone = "other"
+	s.start(c, s.deps())()
+	for _, key := range keys {
+		e, err := s.Store.Get(t.Context(), key)
+		if err != nil || !bytes.Contains(e.Value, more) {
+			t.Errorf("%s is %q, %v: what the newer release wrote is lost", key, e.Value, err)
+		}
+	}
+	if b, _ := operationstest.Get[records.Backend](t, s.World, keys[0]); b.Zone != "other" {
+		t.Errorf("zone is %q: it was not registered again", b.Zone)
+	}
+}
+
+// oneFieldMore adds an encoded field to a record: [version, kind, fields], each head one byte.
+func oneFieldMore(t *testing.T, value, field []byte) []byte {
+	t.Helper()
+	at := 3 + int(value[2]&0x1f) // behind the list's head, the version and the kind
+	if n := value[at]; n < 0x80 || n >= 0x8f {
+		t.Fatalf("%q has no map of less than 15 fields at %d", value, at)
+	}
+	value = slices.Concat(value, field)
+	value[at]++
+	return value
 }

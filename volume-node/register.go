@@ -40,7 +40,7 @@ func change[T records.Record](ctx context.Context, store *kvtx.Store, key string
 	return err
 }
 
-// edit is change as a part of a commit.
+// edit is change as a part of a commit. What a newer release wrote into the record stays.
 func edit[T records.Record](s kvtx.Snapshot, tx *kvtx.Tx, key string, fn func(r *T, exists bool) error) error {
 	e, err := s.Get(key)
 	if err != nil {
@@ -55,10 +55,15 @@ func edit[T records.Record](s kvtx.Snapshot, tx *kvtx.Tx, key string, fn func(r 
 	if err := fn(&r, e.Exists); err != nil {
 		return err
 	}
-	if value := records.Encode(r); !e.Exists || !bytes.Equal(value, e.Value) {
+	if !e.Exists {
+		tx.Put(key, records.Encode(r), e.Revision)
+		return nil
+	}
+	value, err := records.EncodeOver(e.Value, r)
+	if err == nil && !bytes.Equal(value, e.Value) {
 		tx.Put(key, value, e.Revision)
 	}
-	return nil
+	return err
 }
 
 func (n *Node) registerNode(ctx context.Context) error {

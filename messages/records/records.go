@@ -4,7 +4,8 @@
 // attachment; Quota, Credit, Pool, Backend, Storage and Node are the books.
 //
 // Format: a MessagePack array of three: the format's version, the kind, the fields as a map with explicit names. Fields are added,
-// never renamed, reused or retyped; unknown ones are ignored. A record of another kind or of a newer version is refused in
+// never renamed, reused or retyped; unknown ones are ignored. Who writes backends and nodes keeps them (EncodeOver), so that a newer
+// release finds there what it wrote; what is written at every request loses them. A record of another kind or of a newer version is refused in
 // words. Each format has a golden file in testdata that is never edited.
 //
 // Invariants:
@@ -76,11 +77,16 @@ func Encode[T Record](r T) []byte {
 	enc.Reset(&buf)
 	enc.SetSortMapKeys(true)
 	enc.UseCompactInts(true)
-	err := errors.Join(enc.EncodeArrayLen(3), enc.EncodeUint(version), enc.EncodeString(kindOf[T]()), enc.Encode(&r))
+	err := errors.Join(encodeHead(enc, kindOf[T]()), enc.Encode(&r))
 	if err != nil { // the types are ours and hold nothing that cannot be encoded
 		panic(fmt.Sprintf("records: encode %T: %v", r, err))
 	}
 	return buf.Bytes()
+}
+
+// encodeHead writes all that stands before the fields of a record.
+func encodeHead(enc *msgpack.Encoder, kind string) error {
+	return errors.Join(enc.EncodeArrayLen(3), enc.EncodeUint(version), enc.EncodeString(kind))
 }
 
 // Decode reads a record of the type asked for. Errors: ErrNewer, ErrBroken.
@@ -89,24 +95,33 @@ func Decode[T Record](data []byte) (T, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)
 	dec.Reset(bytes.NewReader(data))
-	n, err := dec.DecodeArrayLen()
-	if err != nil || n != 3 {
-		return r, fmt.Errorf("%w: want [version, kind, fields]", ErrBroken)
-	}
-	v, err := dec.DecodeUint64()
-	if err != nil {
-		return r, fmt.Errorf("%w: version: %v", ErrBroken, err)
-	}
-	if v > version {
-		return r, fmt.Errorf("%w: %s has format %d, this release reads up to %d", ErrNewer, kindOf[T](), v, version)
-	}
-	kind, err := dec.DecodeString()
-	if err != nil || kind != kindOf[T]() {
-		return r, fmt.Errorf("%w: kind %q, want %q", ErrBroken, kind, kindOf[T]())
+	kind := kindOf[T]()
+	if err := decodeHead(dec, kind); err != nil {
+		return r, err
 	}
 	if err := dec.Decode(&r); err != nil {
 		var zero T
 		return zero, fmt.Errorf("%w: %s: %v", ErrBroken, kind, err)
 	}
 	return r, nil
+}
+
+// decodeHead reads all that stands before the fields of a record.
+func decodeHead(dec *msgpack.Decoder, want string) error {
+	n, err := dec.DecodeArrayLen()
+	if err != nil || n != 3 {
+		return fmt.Errorf("%w: want [version, kind, fields]", ErrBroken)
+	}
+	v, err := dec.DecodeUint64()
+	if err != nil {
+		return fmt.Errorf("%w: version: %v", ErrBroken, err)
+	}
+	if v > version {
+		return fmt.Errorf("%w: %s has format %d, this release reads up to %d", ErrNewer, want, v, version)
+	}
+	kind, err := dec.DecodeString()
+	if err != nil || kind != want {
+		return fmt.Errorf("%w: kind %q, want %q", ErrBroken, kind, want)
+	}
+	return nil
 }
