@@ -32,6 +32,9 @@
 // after another, each on what the ones before it have staged; writes of one key become one message. A group is one atomic batch, or, if
 // it is a few commits of one message each, as many plain writes side by side: a lone commit of one message is one plain write.
 //
+// What is under way is bounded, by number and size: beyond, a call is refused with [ErrBusy] at once, what begins something ([Yields])
+// before what ends something. A call ends with its context wherever it is.
+//
 // Keys that begin with rcpt. (receipts, one for each open store), chk. (carriers of checks) and bare. (benchmarks) are the package's own; they go
 // by themselves or with [Bare.Close].
 //
