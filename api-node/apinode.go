@@ -102,7 +102,8 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 		_, err := store.Get(ctx, nobodysKey)
 		return err
 	}, cfg.NotReady)
-	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk))
+	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk),
+		admit.WithFences(&fences{nc, v}))
 	n.ingest = ingest.New(ingest.Config{Window: cfg.Window}, n.admit, v, log)
 	var err error
 	n.api, err = rest.New(rest.Config{

@@ -1,5 +1,7 @@
 package messages
 
+import "github.com/scoria-storage/scoria/messages/block"
+
 // Questions to volume nodes.
 const (
 	// NodeVerbProcesses asks a node which of its processes run, on NodeSubject: any question, and Processes from the first
@@ -7,6 +9,9 @@ const (
 	NodeVerbProcesses = "processes"
 	// NodeVerbList asks a process for the objects of a backend, on ProcessSubject: ListObjects and Objects.
 	NodeVerbList = "list"
+	// NodeVerbFence asks whoever serves a backend on a node to raise the fence of an operation there, on BackendSubject: RaiseFence, and
+	// FenceRaised when it is done, which may take as long as the backend waits for a writer.
+	NodeVerbFence = "fence"
 )
 
 // Processes answers NodeVerbProcesses.
@@ -54,4 +59,17 @@ type Object struct {
 	// ID of a temporary is <operation>.<ID of what is being made>.
 	ID    string `msgpack:"id"`
 	Bytes int64  `msgpack:"bytes"`
+}
+
+// RaiseFence asks that nothing of an operation that was made void lands on its backend any more. The operation's record says what it
+// writes, and the fence.
+type RaiseFence struct {
+	V         int               `msgpack:"v"`
+	Operation block.OperationID `msgpack:"operation"`
+}
+
+// FenceRaised answers RaiseFence. Without an error the fence is raised.
+type FenceRaised struct {
+	V     int    `msgpack:"v"`
+	Error *Error `msgpack:"error,omitempty"`
 }

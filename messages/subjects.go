@@ -76,6 +76,11 @@ func EventSubject(project string, kind block.Kind, id block.OperationID) string 
 // NodeSubject is where all processes of a node answer a question. The verb is one of the NodeVerb constants.
 func NodeSubject(node, verb string) string { return nodePrefix + node + "." + verb }
 
+// BackendSubject is where the processes of a node answer a question that serve the backend.
+func BackendSubject(node, backend, verb string) string {
+	return NodeSubject(node, verb) + "." + backend
+}
+
 // ProcessSubject is where one process of a node answers a question.
 func ProcessSubject(node, process, verb string) string {
 	return NodeSubject(node, verb) + "." + process

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -16,19 +17,26 @@ import (
 // answer takes the questions that are put to the node and to this process, one at a time because a backend's list is read
 // whole. The function that it returns ends that, and waits for the answer under way.
 func (n *Node) answer(ctx context.Context) (stop func(), err error) {
-	conn := n.deps.Store.Conn()
-	questions := make(chan *nats.Msg, 64)
 	answers := map[string]func(context.Context, []byte) any{
 		messages.NodeSubject(n.cfg.Name, messages.NodeVerbProcesses):         n.processes,
 		messages.ProcessSubject(n.cfg.Name, n.worker, messages.NodeVerbList): n.list,
 	}
+	return n.take(ctx, slices.Collect(maps.Keys(answers)), func(ctx context.Context, m *nats.Msg) {
+		n.respond(ctx, m, answers[m.Subject](ctx, m.Data))
+	})
+}
+
+// take hands questions on the subjects to handle, one after the other. The function that it returns ends that, and waits for handle.
+func (n *Node) take(ctx context.Context, subjects []string, handle func(context.Context, *nats.Msg)) (stop func(), err error) {
+	conn := n.deps.Store.Conn()
+	questions := make(chan *nats.Msg, 64)
 	var subs []*nats.Subscription
 	unsubscribe := func() {
 		for _, sub := range subs {
 			_ = sub.Unsubscribe()
 		}
 	}
-	for subject := range answers {
+	for _, subject := range subjects {
 		sub, err := conn.ChanSubscribe(subject, questions)
 		if err != nil {
 			unsubscribe()
@@ -37,18 +45,15 @@ func (n *Node) answer(ctx context.Context) (stop func(), err error) {
 		subs = append(subs, sub)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	var answering sync.WaitGroup
-	answering.Go(func() {
+	var handling sync.WaitGroup
+	handling.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case m := <-questions:
-				if !messages.Inbox(m.Reply) {
-					continue // an answer elsewhere would write what the asker may not
-				}
-				if err := m.Respond(messages.Encode(answers[m.Subject](ctx, m.Data))); err != nil {
-					n.log.WarnContext(ctx, "question not answered", "subject", m.Subject, "error", err)
+				if messages.Inbox(m.Reply) { // an answer elsewhere would write what the asker may not
+					handle(ctx, m)
 				}
 			}
 		}
@@ -56,8 +61,14 @@ func (n *Node) answer(ctx context.Context) (stop func(), err error) {
 	return func() {
 		unsubscribe()
 		cancel()
-		answering.Wait()
+		handling.Wait()
 	}, conn.Flush()
+}
+
+func (n *Node) respond(ctx context.Context, m *nats.Msg, answer any) {
+	if err := m.Respond(messages.Encode(answer)); err != nil {
+		n.log.WarnContext(ctx, "question not answered", "subject", m.Subject, "error", err)
+	}
 }
 
 // processes answers which processes of the node run.

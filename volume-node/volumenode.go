@@ -53,7 +53,7 @@ type Config struct {
 	Backends []driver.Spec
 	// Zone is the availability zone of the backends; empty: the default one.
 	Zone string
-	// Workers is how many operations of one backend run at a time; 0: 32.
+	// Workers is how many operations of one backend are in work at a time, besides those that wait to try a step again; 0: 32.
 	Workers int
 	// Lease is how long an operation whose worker is silent waits for another worker; 0: 30 s, at least 1 s.
 	Lease time.Duration
@@ -133,6 +133,7 @@ type Node struct {
 	served  []served
 	exports *control.Client // nil: none needed, or another exporter is used
 	export  export.Exporter
+	env     operations.Env
 	intake  *intake.Intake
 	ready   chan struct{}
 }
@@ -184,9 +185,10 @@ func (n *Node) open(ctx context.Context) (err error) {
 	for _, b := range n.served {
 		byName[b.spec.Name] = b.Driver
 	}
-	registry := operations.Registry(operations.Env{
+	n.env = operations.Env{
 		Store: n.deps.Store, Locks: n.deps.Locks, Drivers: byName, Exporter: n.export, NodeName: n.cfg.Name, NodeID: n.id, Log: n.log,
-	})
+	}
+	registry := operations.Registry(n.env)
 	n.intake, err = intake.New(intake.Config{
 		Backends: n.names(), Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
 	}, intake.Deps{
@@ -236,6 +238,11 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err // before the export server is started: nobody would end it
 	}
+	fences, err := n.answerFences(after)
+	if err != nil {
+		lists()
+		return err
+	}
 	var helpers sync.WaitGroup
 	if n.exports != nil {
 		helpers.Go(func() { _ = n.exports.Run(after) })
@@ -255,6 +262,7 @@ func (n *Node) Run(ctx context.Context) error {
 	err = n.intake.Run(ctx)
 	cancel()
 	lists()
+	fences()
 	end()
 	helpers.Wait()
 	if n.exports != nil && n.cfg.EndExports {

@@ -80,6 +80,7 @@ type Admitter struct {
 	log      *slog.Logger
 	now      func() time.Time
 	disk     Disk
+	fences   Fences // nil: locks cannot be broken
 }
 
 // New returns an Admitter on the store. A nil log discards.

@@ -21,24 +21,21 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 	if err != nil {
 		return err
 	}
-	who := c.User
-	if reason != "" {
-		who += ": " + reason
-	}
+	by := who(c, reason)
 	var rec kvlock.Record
 	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		if _, err := visible(s, c, id); err != nil {
 			return err
 		}
 		var err error
-		rec, err = a.locks.StageCancel(s, tx, owner, who)
+		rec, err = a.locks.StageCancel(s, tx, owner, by)
 		return err
 	})
 	if errors.Is(err, kvlock.ErrApplied) {
 		return nil
 	}
 	if errors.Is(err, kvlock.ErrQueued) {
-		return a.leave(ctx, id, "canceled by "+who)
+		return a.leave(ctx, id, "canceled by "+by)
 	}
 	if err == nil {
 		a.locks.Observe(kvlock.EventOf(kvlock.Canceled, rec))
@@ -98,23 +95,7 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 	if err != nil {
 		return a.operated(id, "abandoned", err)
 	}
-	at := a.now().UTC().Truncate(time.Microsecond)
-	var broken kvlock.Record
-	_, err = a.update(ctx, needsLittle, a.locks.Keys(owner, rec.Claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		var err error
-		if broken, err = a.locks.StageBroken(s, tx, rec, nil); err != nil {
-			return err
-		}
-		return giveUp(s, tx, op, "operation "+owner+" was abandoned: "+reason, at)
-	})
-	if errors.Is(err, kvlock.ErrApplied) {
-		return nil
-	}
-	if err == nil {
-		a.locks.Observe(kvlock.EventOf(kvlock.Broken, broken))
-		a.log.WarnContext(ctx, "operation abandoned", "operation", id, "kind", op.Kind, "resource", op.Resource, "reason", reason, "user", c.User)
-	}
-	return a.operated(id, "abandoned", err)
+	return a.giveAway(ctx, c, rec, op, "abandoned", reason)
 }
 
 // void makes a stuck operation void. One that is void already is returned as it is.
@@ -134,7 +115,7 @@ func (a *Admitter) void(ctx context.Context, c Caller, owner, reason string) (kv
 		return rec, messages.Errorf(messages.CodeConflict, "operation %s is %s: only a stuck one can be abandoned; a running one can be canceled", id, rec.Phase)
 	}
 	seen := rec.Phase
-	if rec, err = a.locks.Void(ctx, owner, reason); err != nil {
+	if rec, err = a.locks.Void(ctx, owner, who(c, reason)); err != nil {
 		return rec, err
 	}
 	if !rec.Live() {

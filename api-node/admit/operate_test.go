@@ -87,7 +87,7 @@ func TestAbandonReleasesTheLocksAndLeavesAnErrorThatCanBeDeleted(t *testing.T) {
 			t.Fatalf("%s: %v", c.req.Kind(), err)
 		}
 		rec := s.mustRecord(acc.Operation)
-		if rec.Live() || rec.Phase != kvlock.Void || len(rec.Audit) != 1 || rec.Audit[0].Reason != "the array burnt down" {
+		if rec.Live() || rec.Phase != kvlock.Void || len(rec.Audit) != 1 || rec.Audit[0].Reason != alice.User+": the array burnt down" {
 			t.Errorf("%s: record after it was abandoned: %+v", c.req.Kind(), rec)
 		}
 		kvlocktest.RequireFree(t, s.locks)

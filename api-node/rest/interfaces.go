@@ -59,6 +59,8 @@ type Submitter interface {
 	Cancel(ctx context.Context, c admit.Caller, id block.OperationID, reason string) error
 	Resume(ctx context.Context, c admit.Caller, id block.OperationID, reason string) error
 	Abandon(ctx context.Context, c admit.Caller, id block.OperationID, reason string) error
+	// Break returns the operation whose locks it takes away, as soon as it knows it, also with an error.
+	Break(ctx context.Context, c admit.Caller, b admit.Break) (block.OperationID, error)
 }
 
 // Stream is the way to what everything rests on.

@@ -109,6 +109,19 @@ func (c *call) listLocks() error {
 // explainLock explains one key, or all keys of a volume, a snapshot or an attachment. A key that nobody holds is an empty list; what does
 // not exist is not found.
 func (c *call) explainLock() error {
+	keys, err := c.lockKeys()
+	if err != nil {
+		return err
+	}
+	found := c.locks(func(l kvlock.Lock) bool { return slices.Contains(keys, l.Key) })
+	if len(found) == 0 && !c.exists(keys) {
+		return notFound("There is no volume, snapshot or attachment %s, and nobody holds a lock of that name.", clip(c.r.PathValue("key")))
+	}
+	return c.replyJSON(http.StatusOK, map[string]any{"locks": found})
+}
+
+// lockKeys are the keys that the path names: one, or all of a volume, a snapshot or an attachment.
+func (c *call) lockKeys() ([]string, error) {
 	key := c.r.PathValue("key")
 	keys := []string{key}
 	if block.IsUUID(key) {
@@ -117,13 +130,9 @@ func (c *call) explainLock() error {
 			keys = append(keys, records.AttachKey(a.Volume))
 		}
 	} else if !lockKey(key) {
-		return badRequest("%s is no key of a lock: want volume.ID, attach.ID or snapshot.ID, or the ID of a volume, a snapshot or an attachment.", pyRepr(clip(key)))
+		return nil, badRequest("%s is no key of a lock: want volume.ID, attach.ID or snapshot.ID, or the ID of a volume, a snapshot or an attachment.", pyRepr(clip(key)))
 	}
-	found := c.locks(func(l kvlock.Lock) bool { return slices.Contains(keys, l.Key) })
-	if len(found) == 0 && !c.exists(keys) {
-		return notFound("There is no volume, snapshot or attachment %s, and nobody holds a lock of that name.", clip(key))
-	}
-	return c.replyJSON(http.StatusOK, map[string]any{"locks": found})
+	return keys, nil
 }
 
 func lockKey(key string) bool {

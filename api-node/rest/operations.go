@@ -360,9 +360,8 @@ func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID,
 		}
 	}
 	reason := text(body, "reason")
-	if len(reason) > maxReason {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "reason",
-			Message: fmt.Sprintf("The reason has %d bytes, at most %d are allowed.", len(reason), maxReason)}
+	if err := checkReason(reason); err != nil {
+		return err
 	}
 	op, err := c.operationOf()
 	if err != nil {
@@ -378,6 +377,14 @@ func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID,
 	return c.replyOperation(http.StatusAccepted, op)
 }
 
+func checkReason(reason string) error {
+	if len(reason) > maxReason {
+		return &messages.Error{Code: messages.CodeInvalid, Field: "reason",
+			Message: fmt.Sprintf("The reason has %d bytes, at most %d are allowed.", len(reason), maxReason)}
+	}
+	return nil
+}
+
 // releasedBy says in words what will release the locks of an operation.
 func releasedBy(op *view.Operation) string {
 	switch {
@@ -386,7 +393,7 @@ func releasedBy(op *view.Operation) string {
 	case op.Stuck():
 		return "an operator: scoria operation resume " + string(op.ID) + ", or abandon with --reason"
 	case op.Phase == kvlock.Void.String():
-		return "an operator: it was broken; scoria operation abandon " + string(op.ID) + " with --reason ends it"
+		return "an operator: it was broken, and its fence is not raised yet; scoria lock break with --reason goes on with that, scoria operation abandon " + string(op.ID) + " does without"
 	case op.Phase == kvlock.Granted.String():
 		return "its end; no worker has begun with it yet: the volume nodes of backend " + op.Backend + " take it over"
 	case op.Phase == kvlock.Undoing.String():

@@ -30,6 +30,7 @@ func (a *API) ownRoutes() *http.ServeMux {
 		{"POST /operations/{id}/abandon", (*call).abandonOperation},
 		{"GET /locks", (*call).listLocks},
 		{"GET /locks/{key}", (*call).explainLock},
+		{"POST /locks/{key}/break", (*call).breakLock},
 		{"GET /verify", (*call).verify},
 		{"POST /verify", (*call).verify},
 		{"GET /nodes", (*call).listNodes},

@@ -27,6 +27,8 @@
 //	POST /scoria/v1/operations/{id}/abandon     202; {"reason": "…"}; gives a stuck one up
 //	GET  /scoria/v1/locks                       {"locks": [lock …]}; ?all_projects as above does not apply: locks have no project
 //	GET  /scoria/v1/locks/{key}                 {"locks": [lock …]}; a key, or the ID of a volume or a snapshot for all its keys
+//	POST /scoria/v1/locks/{key}/break           200; {"reason": "…", "operation": "ID", "force": true}; admins: takes its locks away from who holds
+//	                                            the key; operation where several do, force if it runs
 //	GET  /scoria/v1/verify (also POST)          a Report of package verify: do books, locks and backends agree
 //	GET  /scoria/v1/nodes                       {"nodes": […]}
 //	GET  /scoria/v1/backends                    {"backends": […]}

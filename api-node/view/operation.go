@@ -64,9 +64,12 @@ func (o *Operation) say(run saga.Status) {
 		last := run.Last[len(run.Last)-1]
 		o.Error = last.Step + ": " + last.Message
 	case o.Phase == kvlock.Void.String() && len(o.Audit) > 0:
-		what := map[string]string{"break": "abandoned: ", "leave": "gave up waiting: "}
 		last := o.Audit[len(o.Audit)-1]
-		o.Error = what[last.Action] + last.Reason
+		what := map[string]string{"break": "broken: ", "leave": "gave up waiting: "}[last.Action]
+		if last.Action == "break" && last.Phase == kvlock.Stuck {
+			what = "abandoned: "
+		}
+		o.Error = what + last.Reason
 	}
 }
 

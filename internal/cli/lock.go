@@ -41,7 +41,7 @@ type lockHolder struct {
 }
 
 func lockCommand() *cobra.Command {
-	return group("lock", "Show who holds which lock, and what will release it", lockList(), lockExplain())
+	return group("lock", "Show who holds which lock and what will release it, and break one", lockList(), lockExplain(), lockBreak())
 }
 
 func lockList() *cobra.Command {

@@ -67,21 +67,41 @@ func setQuery(q url.Values, key, value string) {
 func operationShow() *cobra.Command {
 	cmd := operationID.one(&cobra.Command{Use: "show OPERATION", Short: "Show an operation"})
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		op, err := s.operation(ctx, args[0])
-		if err != nil {
+		var out struct{ Operation operationDetails }
+		if _, err := s.call(ctx, http.MethodGet, ownAPI("operations", args[0]), nil, &out); err != nil {
 			return err
 		}
-		return s.showOperation(op)
+		if out.Operation.ID == "" {
+			return s.noSuchAnswer("operation")
+		}
+		return s.showOperation(out.Operation)
 	})
 }
 
-func (s *session) showOperation(op messages.Operation) error {
+// operationDetails are what `show` has beside what all see.
+type operationDetails struct {
+	messages.Operation
+	Cancel *struct {
+		By string    `json:"by"`
+		At time.Time `json:"at"`
+	} `json:"cancel,omitempty"`
+	// Audit is what operators did to it against its course, oldest first.
+	Audit []struct {
+		Action string    `json:"action"`
+		Reason string    `json:"reason"`
+		At     time.Time `json:"at"`
+		Phase  string    `json:"phase"`
+		Worker string    `json:"worker,omitempty"`
+	} `json:"audit,omitempty"`
+}
+
+func (s *session) showOperation(op operationDetails) error {
 	if s.asJSON {
 		return s.json(op)
 	}
 	rows := [][]string{
 		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project},
-		{"step", orDash(op.Step)}, {"steps done", stepsDone(op)}, {"attempt", fmt.Sprint(op.Attempt)},
+		{"step", orDash(op.Step)}, {"steps done", stepsDone(op.Operation)}, {"attempt", fmt.Sprint(op.Attempt)},
 		{"worker", orDash(op.Worker)}, {"taken over", fromOthers(op.TakenOver)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
 	}
 	if op.StepWaits != "" {
@@ -95,6 +115,12 @@ func (s *session) showOperation(op messages.Operation) error {
 		for _, h := range w.For {
 			rows = append(rows, []string{"waits for", fmt.Sprintf("%s, operation %s, %s, for %s", h.Kind, h.Operation, h.Mode, age(h.Since))})
 		}
+	}
+	if op.Cancel != nil {
+		rows = append(rows, []string{"cancel", fmt.Sprintf("wished by %s, %s ago", op.Cancel.By, age(op.Cancel.At))})
+	}
+	for _, a := range op.Audit {
+		rows = append(rows, []string{"audit", fmt.Sprintf("%s while %s, %s ago, by %s", a.Action, a.Phase, age(a.At), a.Reason)})
 	}
 	for _, c := range op.Claims {
 		rows = append(rows, []string{"claim", c.Mode + " " + c.Key})
@@ -148,10 +174,10 @@ func operationAbandon() *cobra.Command {
 		Use:   "abandon OPERATION --reason TEXT",
 		Short: "End a stuck operation as it is and give its locks back; what it made half may be left",
 	})
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit record")
+	cmd.Flags().StringVar(&reason, flagReason, "", reasonUsage)
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
 		if reason == "" {
-			return missing("reason", "want to know why: it is kept with the operation")
+			return missing(flagReason, reasonWanted)
 		}
 		return s.operate(ctx, args[0], "abandon", map[string]any{"reason": reason})
 	})
