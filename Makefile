@@ -17,7 +17,7 @@ TIMEOUT     ?= 10m
 export CGO_ENABLED := 0
 export GOFLAGS     := $(strip -trimpath $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)))
 
-.PHONY: help build run deps test check lint race vuln long bench clean
+.PHONY: help build run deps test model check lint race vuln long bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,12 @@ run: build ## build and start everything, with its data under ./data
 deps: ## install what the tests need from Debian (as root, or by sudo)
 	@.ci/deps $(DEBIAN)
 
-test: deps build ## all tests
-	SCORIA_BIN=$(abspath $(BIN)) $(GO) test -timeout $(TIMEOUT) ./...
+test: deps build model ## all tests
+	SCORIA_BIN=$(abspath $(BIN)) $(GO) test -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v /kvlock/model)
+
+model: deps ## check the protocol of the locks in all its states, and print how many there are
+	@out=$$(mktemp) && trap 'rm -f $$out' EXIT && \
+	{ $(GO) test -timeout $(TIMEOUT) -v ./kvlock/model >$$out || { cat $$out; exit 1; }; } && grep -E ' states| steps,|^ok' $$out
 
 check: lint race vuln ## lint, race detector, import directions, known vulnerabilities
 

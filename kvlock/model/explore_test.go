@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestEachBrokenVariantIsFound(t *testing.T) {
 			if r.Violated != c.Breaks || len(r.Trace) == 0 {
 				t.Fatalf("violates %q, want %q:\n%s", r.Violated, c.Breaks, m.Story(r))
 			}
-			t.Logf("%d states, found in %d steps:\n%s", r.States, len(r.Trace), m.Story(r))
+			t.Logf("%9d states, found in %d steps: %s\n%s", r.States, len(r.Trace), c.Name, m.Story(r))
 		})
 	}
 	if len(seen) != int(variants)-1 {
@@ -72,6 +73,42 @@ func TestLongWorlds(t *testing.T) {
 	for _, w := range LongWorlds() {
 		t.Run(w.Name, func(t *testing.T) { explore(t, w, 0) })
 	}
+}
+
+// TestLongRandomWorlds looks at every state of worlds that are made at random, each with two faults at most.
+func TestLongRandomWorlds(t *testing.T) {
+	needLong(t)
+	rnd := rand.New(rand.NewPCG(seed(t), 0))
+	for range 300 {
+		w := randomWorld(rnd)
+		if r := Explore(New(w, Correct), 1_000_000); r.Violated != "" {
+			t.Fatalf("%+v:\n%s", w, New(w, Correct).Story(r))
+		}
+	}
+}
+
+func randomWorld(rnd *rand.Rand) World {
+	w := World{Keys: 2 + rnd.IntN(2), Limit: 1 + rnd.IntN(3), Stale: true, Deep: rnd.IntN(2) == 0, Expiry: rnd.IntN(4) == 0}
+	all := 1<<w.Keys - 1
+	for range 3 + rnd.IntN(2) {
+		sp := Spec{
+			Exclusive: uint8(rnd.IntN(all + 1)), Queue: rnd.IntN(6) > 0, Own: rnd.IntN(6) == 0, Leave: rnd.IntN(4) == 0, Deadline: rnd.IntN(4) == 0,
+		}
+		sp.Shared = uint8(rnd.IntN(all+1)) &^ sp.Exclusive
+		if sp.claims() == 0 {
+			sp.Exclusive = uint8(all)
+		}
+		sp.Own = sp.Own && sp.Queue
+		sp.Downgrade = sp.Exclusive != 0 && !sp.Own && rnd.IntN(4) == 0
+		w.Ops = append(w.Ops, sp)
+	}
+	for range rnd.IntN(3) {
+		w.Budget[rnd.IntN(int(faults))] = 1
+	}
+	if w.Budget[Reuse] > 0 {
+		w.Expiry = true
+	}
+	return w
 }
 
 func needLong(t *testing.T) {

@@ -145,7 +145,7 @@ func TestSpinFindsEachBrokenVariant(t *testing.T) {
 			if v.violated != names[c.Breaks] {
 				t.Fatalf("violates %q, want %q\n%s", v.violated, names[c.Breaks], v.story)
 			}
-			t.Logf("%d states, violated: %s\n%s", v.states, c.Breaks, v.story)
+			t.Logf("%9d states of spin, found: %s\n%s", v.states, c.Name, v.story)
 		})
 	}
 }
@@ -176,7 +176,7 @@ func TestSpinFindsNoViolation(t *testing.T) {
 			if v.violated != "" {
 				t.Fatalf("violates %s\n%s", v.violated, v.story)
 			}
-			t.Logf("%9d states, %5.1fs: %s", v.states, time.Since(begin).Seconds(), w.Name)
+			t.Logf("%9d states of spin, %5.1fs: %s", v.states, time.Since(begin).Seconds(), w.Name)
 		})
 	}
 }
@@ -195,7 +195,7 @@ func TestLongSpin(t *testing.T) {
 			if v.violated != "" {
 				t.Fatalf("violates %s\n%s", v.violated, v.story)
 			}
-			t.Logf("%9d states: %s", v.states, w.Name)
+			t.Logf("%9d states of spin: %s", v.states, w.Name)
 		})
 	}
 }

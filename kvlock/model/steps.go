@@ -357,8 +357,8 @@ func (st *stepper) time(i uint8) {
 		s.Ops[i].Late = true
 		st.step(DeadlineOver, i, 0, &s, "")
 	}
-	// A record stays for longer than any copy of a message is in flight.
-	if st.m.Expiry && o.Phase == Ended && o.Client > InDoubt && o.Messages == 0 && (!o.Copy || st.m.is(EarlyExpiry)) {
+	// A record stays for longer than any copy of a message is in flight, and than anybody works.
+	if st.m.Expiry && o.Phase == Ended && o.Client > InDoubt && o.Messages == 0 && !st.has(i) && (!o.Copy || st.m.is(EarlyExpiry)) {
 		s := *st.s
 		s.Ops[i] = Op{Client: o.Client, Copy: o.Copy, Again: o.Again}
 		st.step(Expire, i, 0, &s, "")

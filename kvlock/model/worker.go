@@ -1,5 +1,7 @@
 package model
 
+import "slices"
+
 // deliver gives a dispatch of an operation to a worker that is idle, which judges it as package intake does.
 func (st *stepper) deliver(i, w uint8) {
 	o := &st.s.Ops[i]
@@ -29,14 +31,14 @@ func (st *stepper) deliver(i, w uint8) {
 	}
 }
 
+// has says whether a worker has the operation.
+func (st *stepper) has(i uint8) bool {
+	return slices.ContainsFunc(st.s.Slots[:], func(t Slot) bool { return t.Stage != Idle && t.Op == i })
+}
+
 // held says whether a worker has the dispatch: it keeps the server from giving it to others, mostly.
 func (st *stepper) held(i, n uint8) bool {
-	for w := range st.s.Slots {
-		if t := &st.s.Slots[w]; t.Stage != Idle && t.Op == i && t.N == n {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(st.s.Slots[:], func(t Slot) bool { return t.Stage != Idle && t.Op == i && t.N == n })
 }
 
 // takeOver makes the worker the one of the operation, in one write.
