@@ -22,6 +22,8 @@ import (
 // A write of one message is sent again unchanged, too. If a copy is refused because the key has moved, no other copy can apply
 // either; the entry that stands there says whether one did: it carries the writer's mark, or the caller's proof recognises it, or it says
 // that it directly replaced the revision that our write expected.
+//
+// What the server shows is not always on its disk, see durable.go.
 
 // errLost: a definite refusal because of an expectation. Nothing was written and no copy is in flight.
 var errLost = errors.New("an expectation did not hold")
@@ -200,12 +202,10 @@ var errUndecided = errors.New("not decided yet")
 // decideOne says whether a copy of a write applied, after another copy was refused. What stands there is read into the cache: if
 // another writer has replaced our write, the revision is of its value and not of ours (see committer.written, which knows it older).
 func (s *Store) decideOne(ctx context.Context, o *op, writer string, applied func(Entry) bool) (Revision, error) {
-	ks, err := s.readMany(ctx, ctx, o.key)
-	if err != nil {
-		return 0, inDoubt(err)
-	}
-	e := ks[0].Entry
+	e, err := s.readSure(ctx, o.key)
 	switch {
+	case err != nil:
+		return 0, inDoubt(err)
 	case e.writer == writer:
 		return e.Revision, nil
 	case e.Revision == o.expect:
@@ -334,7 +334,7 @@ func (s *Store) settle(ctx context.Context, r *receipt, begin time.Time) (Revisi
 		case !errors.Is(err, errLost):
 			return 0, inDoubt(err)
 		}
-		e, err := s.read(ctx, ctx, r.key)
+		e, err := s.readSure(ctx, r.key)
 		switch value := string(e.Value); {
 		case err != nil:
 			return 0, inDoubt(err)

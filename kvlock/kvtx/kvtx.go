@@ -18,7 +18,7 @@
 //     a commit that was refused. (Consumers and watchers may see a prefix for a moment: publishes stand last.)
 //   - Nothing is answered before it is durable in the stream.
 //   - A commit whose answer is lost is sent again unchanged until it is acknowledged or refused; then it is
-//     decided whether the lost copy applied. No late copy can apply once this was decided.
+//     decided whether the lost copy applied, by what is on the server's disk. No late copy can apply once this was decided.
 //   - An error that a function returns is decided on entries that were read from the leader after the call
 //     began, or that commits of this process wrote meanwhile; never on a write that was not committed.
 //   - No function runs once its call has returned.

@@ -1,0 +1,43 @@
+package kvtx
+
+import (
+	"context"
+	"time"
+)
+
+// A server whose disk is full or broken goes on showing what it could not write, and forgets it when it is started again. It acknowledges
+// no write any more until then (nats-server 2.15.2, fileStore.werr). So whatever has a lower sequence than a write that was acknowledged is
+// on the disk, and nothing else is sure to be. A lost answer is decided by what is on the disk alone.
+
+// readSure reads an entry that is on the server's disk.
+func (s *Store) readSure(ctx context.Context, key string) (Entry, error) {
+	for {
+		ks, err := s.readMany(ctx, ctx, key)
+		if err != nil {
+			return Entry{}, err
+		}
+		if e := ks[0].Entry; uint64(e.Revision) <= s.highest.Load() {
+			return e, nil
+		}
+		// After that it is read again: the server may have been started again meanwhile, without it.
+		if err := s.writeProof(ctx); err != nil {
+			return Entry{}, err
+		}
+	}
+}
+
+// writeProof writes until a write is acknowledged.
+func (s *Store) writeProof(ctx context.Context) error {
+	key := "chk." + s.committer.name + ".proof"
+	m := message{subject: s.prefix + key, ttl: s.markerTTL}
+	t := tries{begin: time.Now(), doubt: true} // that there is no room is no reason to give up
+	for {
+		_, err := s.sendOne(ctx, key, &m, time.Now())
+		if err == nil {
+			return nil
+		}
+		if err := s.again(ctx, &t, err); err != nil {
+			return err
+		}
+	}
+}

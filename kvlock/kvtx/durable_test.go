@@ -1,0 +1,167 @@
+package kvtx_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
+	"github.com/scoria-storage/scoria/kvlock/internal/memserver"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
+)
+
+// forgetful is a server whose disk is full from some write on, as nats-server 2.15.2 is then: what it could not write is in its memory and
+// is shown, no write is answered any more, and when it is started again there is what is on the disk.
+type forgetful struct {
+	memserver.Conn // to the disk
+
+	mu           sync.Mutex
+	disk, memory *memserver.Server // the same until it breaks
+	broken       bool
+	full         func(*nats.Msg) bool
+	starts       uint64
+	shown        []string // what was read while it was broken
+	lost         int      // writes without an answer
+}
+
+func room(*nats.Msg) bool { return false }
+
+func newForgetful() *forgetful {
+	disk := memserver.New(kvtx.DefaultBucket)
+	return &forgetful{Conn: disk.Conn(), disk: disk, memory: memserver.New(kvtx.DefaultBucket), full: room}
+}
+
+// breakAt makes the disk full when a key is written.
+func (f *forgetful) breakAt(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full = func(m *nats.Msg) bool { return strings.HasSuffix(m.Subject, "."+key) }
+}
+
+func (f *forgetful) Call(ctx context.Context, msgs ...*nats.Msg) (*nats.Msg, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := msgs[len(msgs)-1]
+	read := strings.HasPrefix(last.Subject, "$JS.API.")
+	f.broken = f.broken || !read && slices.ContainsFunc(msgs, f.full)
+	answer, err := memserver.Answer(f.memory.Handle(msgs...))
+	switch {
+	case !f.broken:
+		return f.Conn.Call(ctx, msgs...)
+	case read:
+		f.shown = append(f.shown, string(last.Data))
+	case err == nil && !strings.Contains(string(answer.Data), `"error"`):
+		f.lost++
+		return nil, link.ErrNoAnswer
+	}
+	return answer, err
+}
+
+// restart starts the server again, with room.
+func (f *forgetful) restart() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken, f.full, f.starts = false, room, f.starts+1
+}
+
+func (f *forgetful) Breaks() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.starts
+}
+
+// said is how often the key was read while the server was broken, and how many writes had no answer.
+func (f *forgetful) said(key string) (shown, lost int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.shown {
+		if strings.Contains(s, key) {
+			shown++
+		}
+	}
+	return shown, f.lost
+}
+
+// on is the value on the disk.
+func (f *forgetful) on(key string) string {
+	for _, m := range f.disk.Messages("$KV." + kvtx.DefaultBucket + "." + key) {
+		return string(m.Data)
+	}
+	return ""
+}
+
+// What a broken server shows of a commit whose answer was lost does not decide it: it is decided when the server is back, by what is on the disk.
+func TestWhatABrokenServerShowsDecidesNothing(t *testing.T) {
+	t.Parallel()
+	put := func(keys ...string) *kvtx.Tx {
+		var tx kvtx.Tx
+		for _, key := range keys {
+			tx.Put(key, []byte("new"), 0)
+		}
+		return &tx
+	}
+	commit := func(tx *kvtx.Tx) func(context.Context, *kvtx.Store) error {
+		return func(ctx context.Context, s *kvtx.Store) error {
+			_, err := s.Commit(ctx, tx)
+			return err
+		}
+	}
+	update := func(ctx context.Context, s *kvtx.Store) error {
+		_, err := s.Update(ctx, nil, func(_ kvtx.Snapshot, tx *kvtx.Tx) error { *tx = *put("k.a", "k.b"); return nil })
+		return err
+	}
+	proven := put("k.b")
+	proven.Prove(func(e kvtx.Entry) bool { return string(e.Value) == "new" })
+	for name, c := range map[string]struct {
+		commit  func(context.Context, *kvtx.Store) error
+		decides string // the key that shows whether it applied
+	}{
+		"a batch":              {update, "rcpt."},
+		"a write":              {commit(put("k.b")), "k.b"},
+		"a write with a proof": {commit(proven), "k.b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newForgetful()
+				s, err := kvtx.OpenOn(t.Context(), f, kvtx.Config{}, kvtx.Chance{
+					Jitter: func(d time.Duration) time.Duration { return d }, Turn: func(context.Context) {},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = s.Close() }()
+				if _, err := s.Commit(t.Context(), put("k.0", "k.1")); err != nil {
+					t.Fatal(err)
+				}
+				f.breakAt("k.b")
+				made := make(chan error, 1)
+				go func() { made <- c.commit(t.Context(), s) }()
+				<-time.After(time.Minute)
+				synctest.Wait()
+				shown, lost := f.said(c.decides)
+				if shown == 0 || lost == 0 {
+					t.Fatalf("%s was read %d times and %d writes had no answer: the test is blind", c.decides, shown, lost)
+				}
+				select {
+				case err := <-made:
+					t.Fatalf("the commit was decided (%v) by a server that does not write any more", err)
+				default:
+				}
+				f.restart()
+				if err := <-made; err != nil {
+					t.Fatal(err)
+				}
+				if got := f.on("k.b"); got != "new" {
+					t.Errorf("the commit was made, and on the disk is %q", got)
+				}
+			})
+		})
+	}
+}
