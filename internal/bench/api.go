@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -117,10 +116,10 @@ func (b *apiBench) lists(ctx context.Context) error {
 	return b.reads(ctx, "get-by-id", get)
 }
 
-func (b *apiBench) reads(ctx context.Context, name string, work func(context.Context, int) error) error {
-	took, err := load(ctx, name, 1, b.length.Warm, b.length.Row, work)
+func (b *apiBench) reads(ctx context.Context, name string, do func(context.Context, int) error) error {
+	took, err := load(ctx, name, 1, b.length.Warm, b.length.Row, whole(do))
 	if err == nil {
-		b.rows = append(b.rows, row(name, 1, b.length.Row, took))
+		b.rows = append(b.rows, row(name, 1, b.length.Row, slices.Concat(took...)))
 	}
 	return err
 }
@@ -170,55 +169,17 @@ func (b *apiBench) ends(ctx context.Context) error {
 	})
 }
 
-// slicesOfRow is in how many parts a row is measured, in turn with its floor: the speed of a shared machine drifts.
-const slicesOfRow = 4
-
-// creates measures work that creates a volume, at each number of clients. What one operation writes is what the stream
-// grew by while they worked, divided by the operations: where the volume node works on earlier ones at the same time, its
-// messages count too.
-func (b *apiBench) creates(ctx context.Context, name string, work func(context.Context, int) error) error {
+// creates measures work that creates a volume, at each number of clients. Where the volume node works on earlier ones at the same time,
+// its messages count too.
+func (b *apiBench) creates(ctx context.Context, name string, do func(context.Context, int) error) error {
 	for _, n := range clients {
 		b.progress(fmt.Sprintf("%s at %d clients", name, n))
-		var all []time.Duration
-		var floor floorOf
-		for range slicesOfRow {
-			took, err := b.slice(ctx, name, n, work, &floor)
-			if err != nil {
-				return err
-			}
-			all = append(all, took...)
+		m := meter{store: b.target.Store, floors: b.floors, length: b.length}
+		r, err := m.measure(ctx, work{name: name, workers: n, commits: createCommits, do: whole(do), after: b.call.drained})
+		if err != nil {
+			return err
 		}
-		r := row(name, n, b.length.Row, all)
-		r.Messages, r.Floor = floor.figures()
 		b.rows = append(b.rows, r)
 	}
 	return nil
-}
-
-// slice measures one part of a row, and the floor right after it.
-func (b *apiBench) slice(ctx context.Context, name string, n int, work func(context.Context, int) error, floor *floorOf) ([]time.Duration, error) {
-	var done atomic.Int64
-	before, err := sequence(ctx, b.target.Store)
-	if err != nil {
-		return nil, err
-	}
-	took, err := load(ctx, name, n, b.length.Warm/slicesOfRow, b.length.Row/slicesOfRow, func(ctx context.Context, w int) error {
-		err := work(ctx, w)
-		if err == nil {
-			done.Add(1)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	after, err := sequence(ctx, b.target.Store)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.call.drained(ctx); err != nil {
-		return nil, err
-	}
-	messages := float64(after-before) / float64(max(done.Load(), 1))
-	return took, floor.add(ctx, b.floors, messages, n, createCommits)
 }

@@ -1,4 +1,4 @@
-// Package bench measures a running Scoria and prints its figures beside the floor that the server under it allows.
+// Package bench measures a running Scoria, or its locks alone, and prints the figures beside the floor that the server under them allows.
 //
 // Nouns: a case is one kind of work; a row is one case at one number of workers; the floor of a row that writes is what
 // bare atomic batches of the same number of messages reach on the same server in the same run, one batch in flight.
@@ -11,7 +11,7 @@
 package bench
 
 import (
-	"context"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -19,7 +19,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -45,9 +44,15 @@ type Row struct {
 	P99     float64 `json:"p99_ms"`
 	// Floor is 0 for rows that only read, and where it was not measured.
 	Floor float64 `json:"floor_ops_per_s"`
-	// Messages is what one operation wrote to the stream.
+	// Messages is what one operation wrote to the stream; Bytes is what the client sent for it, reads included; Batches and Writes are
+	// its share in atomic batches and in plain writes of one message, which the server syncs once each, or several together.
 	Messages float64 `json:"messages_per_op,omitempty"`
-	Note     string  `json:"note,omitempty"`
+	Bytes    float64 `json:"bytes_per_op,omitempty"`
+	Batches  float64 `json:"batches_per_op,omitempty"`
+	Writes   float64 `json:"plain_writes_per_op,omitempty"`
+	// Jain is the fairness of the workers' shares: 1 if all had the same, 1/workers if one had all.
+	Jain float64 `json:"jain,omitempty"`
+	Note string  `json:"note,omitempty"`
 }
 
 // Result is what a bench prints.
@@ -98,16 +103,14 @@ func firstField(path string) string {
 func (r *Result) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, load %s; %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Load1, versions(r.Versions))
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "case\tworkers\tops/s\tp50 ms\tp99 ms\tfloor ops/s\tof floor\tmessages/op\t")
+	fmt.Fprintln(t, "case\tworkers\tops/s\tp50 ms\tp99 ms\tfloor ops/s\tof floor\tmessages/op\tbytes/op\tbatches/op\tJain\t")
 	for _, row := range r.Rows {
-		floor, share, messages := "-", "-", "-"
+		share := ""
 		if row.Floor > 0 {
-			floor, share = fmt.Sprintf("%.0f", row.Floor), fmt.Sprintf("%.0f %%", 100*row.Ops/row.Floor)
+			share = fmt.Sprintf("%.0f %%", 100*row.Ops/row.Floor)
 		}
-		if row.Messages > 0 {
-			messages = fmt.Sprintf("%.1f", row.Messages)
-		}
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t\n", row.Case, row.Workers, row.Ops, row.P50, row.P99, floor, share, messages)
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.Case, row.Workers, row.Ops, row.P50, row.P99, known("%.0f", row.Floor),
+			cmp.Or(share, "-"), known("%.1f", row.Messages), known("%.0f", row.Bytes), known("%.3f", row.Batches), known("%.3f", row.Jain))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -120,6 +123,14 @@ func (r *Result) Print(w io.Writer) error {
 	return nil
 }
 
+// known is the figure, or a dash if there is none.
+func known(format string, figure float64) string {
+	if figure == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, figure)
+}
+
 func versions(v map[string]string) string {
 	names := make([]string, 0, len(v))
 	for name := range v {
@@ -127,38 +138,6 @@ func versions(v map[string]string) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
-}
-
-// load runs work in workers goroutines for the duration, after a warm-up that does not count, and returns how long each took.
-func load(ctx context.Context, name string, workers int, warm, length time.Duration, work func(context.Context, int) error) ([]time.Duration, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	begin := time.Now().Add(warm)
-	end := begin.Add(length)
-	took := make([][]time.Duration, workers)
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				start := time.Now()
-				if start.After(end) {
-					return
-				}
-				if err := work(ctx, w); err != nil {
-					cancel(err)
-					return
-				}
-				if stop := time.Now(); start.After(begin) && stop.Before(end) {
-					took[w] = append(took[w], stop.Sub(start))
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("%s at %d workers: %w", name, workers, err)
-	}
-	return slices.Concat(took...), nil
 }
 
 func row(name string, workers int, length time.Duration, took []time.Duration) Row {

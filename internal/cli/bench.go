@@ -27,26 +27,42 @@ type benchFlags struct {
 	endpoint, nats, dir, profile string
 	cases                        []string
 	length                       time.Duration
+	servers                      int
 }
 
 func benchCommand() *cobra.Command {
 	return group("bench", "Measure, and print the figures with the machine",
 		benchCase("api", "Accept and end creates, list, get; null backend", benchAPI),
+		benchLocksCommand(),
 		benchCase("data", "Clone 10 GiB from a snapshot; without --dir on an XFS of its own (root)", benchData))
 }
 
-func benchCase(name, short string, run func(context.Context, *benchFlags, bench.Length, func(string)) ([]bench.Row, error)) *cobra.Command {
+func benchCase(name, short string, run benchRun) *cobra.Command {
 	var b benchFlags
 	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
 	flags := cmd.Flags()
+	benchFlagsOf(cmd, &b)
 	flags.StringVar(&b.endpoint, flagEndpoint, "", "measure this API node, and remove what was made; default: a stack of its own in a temporary directory")
 	flags.StringVar(&b.nats, "nats", "", "with --endpoint: URL of its NATS server, for the floors")
 	flags.StringVar(&b.dir, "dir", "", "directory of the stack of its own, or of the file backend of the endpoint; default: a temporary one")
+	cmd.RunE = b.run(name, run)
+	return cmd
+}
+
+// benchFlagsOf are the flags that every bench has.
+func benchFlagsOf(cmd *cobra.Command, b *benchFlags) {
 	outputFlag(cmd)
+	flags := cmd.Flags()
 	flags.StringVar(&b.profile, flagProfile, "", "write a CPU profile of this process to the file (pprof)")
 	flags.StringSliceVar(&b.cases, "case", nil, "only these cases, such as create-ended; default: all")
 	flags.Var(newDuration(&b.length, bench.DefaultLength.Row, 100*time.Millisecond, time.Hour), "length", "how long each row is measured")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+}
+
+type benchRun func(context.Context, *benchFlags, bench.Length, func(string)) ([]bench.Row, error)
+
+// run measures, and prints what was measured.
+func (b *benchFlags) run(name string, run benchRun) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
 		p, err := newPrinter(cmd)
 		if err != nil {
 			return err
@@ -58,7 +74,7 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 		}
 		defer stop()
 		machine := bench.ThisMachine()
-		rows, err := run(cmd.Context(), &b, l, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "…", what) })
+		rows, err := run(cmd.Context(), b, l, func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "…", what) })
 		if err != nil && len(rows) == 0 {
 			return err
 		}
@@ -69,7 +85,6 @@ func benchCase(name, short string, run func(context.Context, *benchFlags, bench.
 		}
 		return errors.Join(err, show(p.out)) // what was measured is shown, also when something is left
 	}
-	return cmd
 }
 
 func startProfile(path string) (stop func(), err error) {
