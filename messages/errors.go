@@ -45,12 +45,6 @@ const (
 	CodeInternal Code = "internal"
 )
 
-// Codes lists all codes.
-func Codes() []Code {
-	return []Code{CodeInvalid, CodeInvalidVolume, CodeInvalidSnapshot, CodeInvalidAttachment, CodeConflict, CodeNotFound, CodeQuota,
-		CodeTooLarge, CodeNoBackend, CodeUnsupported, CodeUnavailable, CodeBusy, CodeReused, CodeFailed, CodeInternal}
-}
-
 // Error is an error that crosses the wire.
 type Error struct {
 	Code Code `msgpack:"code" json:"code"`

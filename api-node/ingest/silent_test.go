@@ -34,7 +34,7 @@ func (s silent) Lookup(ctx context.Context, _ block.OperationID) (*view.Operatio
 
 func TestNoMessageWaitsForEverForAStreamThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, options{reader: func(r ingest.Reader) ingest.Reader { return silent{r, t} }})
+	s := newStack(t, options{reader: func(r ingest.Reader, _ *kvtx.Store) ingest.Reader { return silent{r, t} }})
 	id := client.NewID()
 	if op := s.submit(envelope(id, create)).Operation; op == nil || op.ID != id || op.Phase != "granted" {
 		t.Errorf("an accepted request is answered with %+v, want what is known", op)

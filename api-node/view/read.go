@@ -27,7 +27,7 @@ func (v *View) Attachment(id block.AttachmentID) (*Attachment, bool) {
 	return r, r != nil
 }
 
-// Operation returns the operation's row. Of the ended ones only the last are here, see WithEnded and Lookup.
+// Operation returns the operation's row. Of the ended ones only the last are here, see Lookup.
 func (v *View) Operation(id block.OperationID) (*Operation, bool) {
 	r, ok := v.record(id)
 	if ok {

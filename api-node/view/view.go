@@ -69,9 +69,6 @@ type Option func(*View)
 // WithLimits sets the limits that Quota shows for projects without their own; none by default.
 func WithLimits(l records.Limits) Option { return func(v *View) { v.defaults = l } }
 
-// WithEnded sets how many ended operations are kept in memory; DefaultEnded by default.
-func WithEnded(n int) Option { return func(v *View) { v.ended = n } }
-
 // New returns an empty view on the store, which the caller closes after Run has returned. A nil log discards.
 func New(store *kvtx.Store, log *slog.Logger, opts ...Option) *View {
 	if log == nil {

@@ -17,39 +17,7 @@ type hold struct {
 	ended  chan struct{} // closed when it is no longer in force
 }
 
-// localHold is a hold in the hands of a caller in this process.
-type localHold struct {
-	server *Server
-	token  string
-	once   chan struct{} // full: not released yet
-	err    error
-	done   chan struct{}
-}
-
-// Hold holds a volume; see [export.Exporter].
-func (s *Server) Hold(ctx context.Context, id string) (export.Hold, error) {
-	h, err := s.hold(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	l := &localHold{server: s, token: h.token, once: make(chan struct{}, 1), done: make(chan struct{})}
-	l.once <- struct{}{}
-	return l, nil
-}
-
-// Release ends the hold.
-func (l *localHold) Release() error {
-	select {
-	case <-l.once:
-		l.err = l.server.release(l.token)
-		close(l.done)
-	default:
-		<-l.done
-	}
-	return l.err
-}
-
-// hold flushes the volume, makes its writes wait, and flushes what came in between.
+// hold flushes the volume, makes its writes wait, and flushes what came in between; see [export.Exporter].
 func (s *Server) hold(ctx context.Context, id string) (*hold, error) {
 	if err := token("Volume", id); err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
 // Package server is the export server: the process through which hosts' data flows, one for each node, and what it
 // consists of.
 //
-// Nouns. A [Server] is the table of exports with the disks that are open and the NBD server in front of them; it is an
-// [export.Exporter] for its own process. [Run] is the process: a server with its control socket, its lock and its end.
+// Nouns. A [Server] is the table of exports with the disks that are open and the NBD server in front of them; its methods do
+// what those of an [export.Exporter] ask of it. [Run] is the process: a server with its control socket, its lock and its end.
 // A *record* is what the table says of a volume: the exports, and the highest fence.
 //
 // Invariants, beside those of package export:
@@ -81,7 +81,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Server is the table of exports and what serves them. It is an export.Exporter.
+// Server is the table of exports and what serves them.
 type Server struct {
 	cfg   Config
 	log   *slog.Logger
@@ -95,8 +95,6 @@ type Server struct {
 	holds   map[string]*hold  // by token
 	closed  bool
 }
-
-var _ export.Exporter = (*Server)(nil)
 
 // volume is what the server knows of a volume. It exists while it has a record or somebody uses it.
 type volume struct {

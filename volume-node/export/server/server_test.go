@@ -262,11 +262,11 @@ func TestFenceIsForgottenADayAfterItsVolume(t *testing.T) {
 func TestHoldOfUnknownVolumesLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
-	h, err := s.Hold(t.Context(), "v")
+	h, err := s.hold(t.Context(), "v")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Release(); err != nil {
+	if err := s.release(h.token); err != nil {
 		t.Error(err)
 	}
 	if len(s.volumes) != 0 || len(s.holds) != 0 {
@@ -302,8 +302,8 @@ func TestHoldGivesUpWhenAWriteDoesNotEnd(t *testing.T) {
 	written := make(chan error, 1)
 	go func() { written <- d.WriteAt(t.Context(), []byte("x"), 0) }()
 	<-f.inside
-	if _, err := s.Hold(t.Context(), "v"); !errors.Is(err, export.ErrUnavailable) {
-		t.Errorf("Hold: %v, want %v", err, export.ErrUnavailable)
+	if _, err := s.hold(t.Context(), "v"); !errors.Is(err, export.ErrUnavailable) {
+		t.Errorf("hold: %v, want %v", err, export.ErrUnavailable)
 	}
 	if err := d.Trim(t.Context(), 0, 1); err != nil { // other writes go on
 		t.Error(err)
