@@ -63,7 +63,6 @@ type member struct {
 	reads   []Entry // What the function read in its last run.
 	look    look    // See Sure.
 	refused uint64  // Of the store's clock: when a group with it was last refused.
-	ran     uint64  // Of the store's clock: when its function was last run.
 	alone   int     // How often it lost although nothing had moved: it goes alone.
 
 	outcome chan outcome

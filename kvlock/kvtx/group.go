@@ -114,7 +114,6 @@ func (c *committer) add(g *group, m *member) error {
 	if m.fn != nil {
 		snap = &snapshot{group: g, m: m, tx: &Tx{}, oldest: math.MaxUint64}
 		c.running = m
-		m.ran = c.store.clock.Add(1)
 		o = snap.run()
 		m.tx, m.reads = snap.tx, snap.reads
 	}
@@ -297,7 +296,7 @@ func (g *group) expectations(m *member, o *outcome) error {
 			case !ok || k.Revision == w.expect:
 			case w.expect == 0 && !k.Exists:
 				w.expect = k.Revision
-			case k.Revision > w.expect && (k.asked < m.start || m.fn != nil && k.seen > m.ran):
+			case k.Revision > w.expect && (k.asked < m.start || m.given(w)):
 				// Or it moved while the function ran, which staged what it was given.
 				unsure = append(unsure, w.key)
 			case k.Revision > w.expect || m.refused > 0 && k.asked > m.refused:
@@ -315,6 +314,13 @@ func (g *group) expectations(m *member, o *outcome) error {
 		return errDone
 	}
 	return nil
+}
+
+// given says whether the member's function was given the revision that it expects. Times do not tell: what another caller read before the
+// function ran may be remembered only afterwards.
+func (m *member) given(w *op) bool {
+	i := slices.IndexFunc(m.reads, func(e Entry) bool { return e.Key == w.key })
+	return m.fn != nil && i >= 0 && m.reads[i].Revision == w.expect
 }
 
 func (g *group) check(key string) *op {

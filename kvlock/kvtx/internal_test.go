@@ -170,3 +170,33 @@ func TestContestedRecordLeavesOthersTheirTurn(t *testing.T) {
 		t.Error("the key is kept apart for ever")
 	}
 }
+
+// TestEntryThatIsRememberedWhileTheFunctionRuns: another caller had read the newer entry before the function ran, and gets to remembering
+// it only afterwards. That is no conflict of the function's making: it runs again.
+func TestEntryThatIsRememberedWhileTheFunctionRuns(t *testing.T) {
+	t.Parallel()
+	s := internalStore(t)
+	var tx Tx
+	tx.Put("k.a", []byte("1"), 0)
+	if _, err := s.Commit(t.Context(), &tx); err != nil {
+		t.Fatal(err)
+	}
+	s.cache = newCache(1 << 20)
+	runs := 0
+	_, err := s.Update(t.Context(), []string{"k.a"}, func(snap Snapshot, tx *Tx) error {
+		e, err := snap.Get("k.a")
+		if err != nil {
+			return err
+		}
+		if runs++; runs == 1 {
+			now := s.clock.Load() // before the function ran, and after the call began
+			newer := Entry{Key: "k.a", Value: []byte("2"), Revision: e.Revision + 1, Exists: true}
+			s.cache.put(known{newer, now - 1, now, time.Now()})
+		}
+		tx.Put("k.a", append(e.Value, 'x'), e.Revision)
+		return nil
+	})
+	if errors.Is(err, ErrConflict) || runs < 2 {
+		t.Errorf("Update = %v after %d runs, want it to run again", err, runs)
+	}
+}
