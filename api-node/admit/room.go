@@ -65,7 +65,8 @@ func (a *Admitter) short() error {
 	return nil
 }
 
-// commitLimit bounds the wait for a commit, so that a caller hears of a stream that takes none.
+// commitLimit bounds the wait for a commit, so that a caller hears of a stream that takes none. One that was sent and is not answered is worth
+// waiting for: it is sent again after 10 s, and at once when a lost connection is back, and then its caller learns what became of it.
 const commitLimit = 30 * time.Second
 
 // update is the store's Update, if there is the room that it needs, and for as long as a caller should wait.
