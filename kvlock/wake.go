@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/scoria-storage/scoria/kvlock/internal/link"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
@@ -18,6 +19,8 @@ const (
 	wakeConsumer = "kvlock-wakes"
 	// wakeAgain is when a wake that nobody acknowledged is served again.
 	wakeAgain = 10 * time.Second
+	// wakeBeat is how often the server says that it has heard the request for wakes; after two of them it is asked again.
+	wakeBeat = 2 * time.Second
 	// wakePurge is how often wakes that were served are removed from the stream.
 	wakePurge = time.Second
 )
@@ -57,14 +60,15 @@ func (l *Locker) ServeWakes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	messages, err := w.consumer.Messages(jetstream.PullMaxMessages(16))
+	iter, err := w.consumer.Messages(jetstream.PullMaxMessages(16), jetstream.PullHeartbeat(wakeBeat))
 	if err != nil {
 		return err
 	}
+	messages := link.Read(iter)
 	defer messages.Stop()
 	for ctx.Err() == nil {
 		moment, cancel := context.WithTimeout(ctx, wakePurge)
-		msg, err := messages.Next(jetstream.NextContext(moment))
+		msg, err := messages.Next(moment)
 		cancel()
 		switch {
 		case err == nil:

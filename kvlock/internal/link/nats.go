@@ -213,8 +213,15 @@ func (p *Pending) Wait(ctx context.Context) (*nats.Msg, error) {
 	}
 }
 
+// soon bounds a request of the jetstream package, which waits for its answer as long as ctx does if that has a deadline.
+func (w *NATS) soon(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, w.timeout)
+}
+
 // Info asks for the stream.
 func (w *NATS) Info(ctx context.Context, filter string) (*jetstream.StreamInfo, error) {
+	ctx, cancel := w.soon(ctx)
+	defer cancel()
 	if filter == "" {
 		return w.stream.Info(ctx)
 	}
@@ -223,6 +230,8 @@ func (w *NATS) Info(ctx context.Context, filter string) (*jetstream.StreamInfo, 
 
 // Consume makes a consumer of its own.
 func (w *NATS) Consume(ctx context.Context, cfg jetstream.ConsumerConfig) (Consumer, error) {
+	ctx, cancel := w.soon(ctx)
+	defer cancel()
 	c, err := w.stream.CreateConsumer(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -231,20 +240,20 @@ func (w *NATS) Consume(ctx context.Context, cfg jetstream.ConsumerConfig) (Consu
 	if err != nil {
 		return nil, err
 	}
-	return &consumer{wire: w, consumer: c, messages: messages}, nil
+	return &consumer{wire: w, consumer: c, messages: Read(messages)}, nil
 }
 
 type consumer struct {
 	wire     *NATS
 	consumer jetstream.Consumer
-	messages jetstream.MessagesContext
+	messages *Reader
 	next     uint64
 }
 
 func (c *consumer) Empty() bool { return c.consumer.CachedInfo().NumPending == 0 }
 
 func (c *consumer) Next(ctx context.Context) (Delivery, error) {
-	msg, err := c.messages.Next(jetstream.NextContext(ctx))
+	msg, err := c.messages.Next(ctx)
 	if err != nil {
 		return Delivery{}, err
 	}
@@ -261,9 +270,15 @@ func (c *consumer) Next(ctx context.Context) (Delivery, error) {
 }
 
 func (c *consumer) Drained(ctx context.Context, last uint64) (bool, error) {
+	ctx, cancel := c.wire.soon(ctx)
+	defer cancel()
 	info, err := c.consumer.Info(ctx)
 	if err != nil {
 		return false, err
+	}
+	if c.next == 0 && info.NumPending > 0 && info.NumWaiting == 0 {
+		// The consumer's leader was not known yet where this client is connected. Heartbeats would tell, too, much later.
+		return false, fmt.Errorf("%w: the request for messages was lost", ErrUnheard)
 	}
 	return info.NumPending == 0 && info.Delivered.Stream <= last, nil
 }
