@@ -1,6 +1,8 @@
 package messages
 
 import (
+	"time"
+
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -18,6 +20,8 @@ type ExtendVolume struct {
 	FromGiB block.GiB `msgpack:"from_gib,omitempty"`
 	// ChargeGiB is what the project was charged for it at admission, likewise.
 	ChargeGiB block.GiB `msgpack:"charge_gib,omitempty"`
+	// Created is when the volume was made that was charged, likewise: while this waits, another one may get its ID.
+	Created time.Time `msgpack:"created,omitempty"`
 }
 
 // Kind is volume.extend.

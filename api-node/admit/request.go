@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"slices"
+	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -26,7 +27,7 @@ func bare(req messages.Request) (messages.Request, error) {
 		return &c, nil
 	case *messages.ExtendVolume:
 		c := *r
-		c.FromGiB, c.ChargeGiB = 0, 0
+		c.FromGiB, c.ChargeGiB, c.Created = 0, 0, time.Time{}
 		return &c, nil
 	case *messages.RevertVolume:
 		c := *r

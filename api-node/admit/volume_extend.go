@@ -38,7 +38,7 @@ func (d *draft) extendVolume() error {
 		}
 		v.T.ChargedGiB += r.ChargeGiB
 	}
-	r.FromGiB = v.T.SizeGiB
+	r.FromGiB, r.Created = v.T.SizeGiB, v.T.CreatedAt
 	d.claimVolume(v)
 	return nil
 }

@@ -71,6 +71,9 @@ type AttachmentRef struct {
 	Status AttachmentStatus `msgpack:"status"`
 }
 
+// CreatedThen says whether this is the volume that was made at the time, and not another one that got its ID since; zero is any time.
+func (v *Volume) CreatedThen(at time.Time) bool { return at.IsZero() || at.Equal(v.CreatedAt) }
+
 // HasSnapshot reports whether the snapshot is a child of the volume.
 func (v *Volume) HasSnapshot(id SnapshotID) bool { return slices.Contains(v.Snapshots, id) }
 

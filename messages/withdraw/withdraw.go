@@ -63,12 +63,30 @@ func Snapshot(s kvtx.Snapshot, tx *kvtx.Tx, node string, id block.SnapshotID) er
 	return withdrawal{s: s, tx: tx, node: node}.Snapshot(id)
 }
 
+// Attachments removes the records of the attachments of a volume that is removed in this commit. They belong to requests that wait in
+// line behind its end; an attachment of no volume could never be removed.
+func Attachments(s kvtx.Snapshot, tx *kvtx.Tx, v block.Volume) error {
+	for _, ref := range v.Attachments {
+		_, e, err := load[block.Attachment](s, records.AttachmentKey(ref.ID))
+		if err != nil {
+			return err
+		}
+		if e.Exists {
+			tx.Delete(e.Key, e.Revision)
+		}
+	}
+	return nil
+}
+
 func (w withdrawal) Volume(id block.VolumeID) error {
 	v, e, err := load[block.Volume](w.s, records.VolumeKey(id))
 	if err != nil || !e.Exists {
 		return err
 	}
 	w.tx.Delete(e.Key, e.Revision)
+	if err := Attachments(w.s, w.tx, v); err != nil {
+		return err
+	}
 	return w.credit(v.Project, records.Usage{Volumes: 1, GiB: v.ChargedGiB})
 }
 
@@ -92,7 +110,7 @@ func (w withdrawal) Snapshot(id block.SnapshotID) error {
 // extend gives back what the larger volume was charged at admission.
 func (w withdrawal) extend(req *messages.ExtendVolume) error {
 	v, e, err := load[block.Volume](w.s, records.VolumeKey(req.Volume))
-	if err != nil || !e.Exists || req.ChargeGiB == 0 {
+	if err != nil || !e.Exists || req.ChargeGiB == 0 || !v.CreatedThen(req.Created) {
 		return err
 	}
 	v.ChargedGiB -= req.ChargeGiB

@@ -1,117 +1,109 @@
 package intake_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/scoria-storage/scoria/api-node/admit"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
-	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/volume-node/driver"
+	"github.com/scoria-storage/scoria/volume-node/export/exporttest"
 	"github.com/scoria-storage/scoria/volume-node/operations/operationstest"
 )
 
-// trouble loses requests and answers of stores, and lets calls of drivers fail before and after their effect.
-type trouble struct {
-	mu  sync.Mutex
-	rng *rand.Rand
-	on  atomic.Bool
-	met atomic.Int64
-}
-
-// comes says whether something goes wrong now, once in n.
-func (x *trouble) comes(n int) bool {
-	if !x.on.Load() {
-		return false
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.rng.IntN(n) != 0 {
-		return false
-	}
-	x.met.Add(1)
-	return true
-}
-
-func (x *trouble) intn(n int) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.rng.IntN(n)
-}
-
-var errTrouble = errors.New("made by the test")
-
-func (x *trouble) store() kvtx.Option {
-	return kvtx.WithInterceptor(func(ctx context.Context, _ kvtx.Call, next func(context.Context) error) error {
-		if x.comes(25) {
-			return errTrouble
-		}
-		err := next(ctx)
-		if err == nil && x.comes(25) {
-			return errTrouble
-		}
-		return err
-	})
-}
-
-func (x *trouble) driver(d driver.Driver) driver.Driver {
-	return driver.Intercept(d, func(ctx context.Context, m driver.Method, _ driver.Ref, next func(context.Context) error) error {
-		switch {
-		case x.comes(12):
-			return errTrouble
-		case x.comes(40):
-			return fmt.Errorf("%w: %w", errTrouble, driver.ErrNoSpace)
-		}
-		err := next(ctx)
-		if err == nil && x.comes(12) {
-			return fmt.Errorf("%w: %w", errTrouble, driver.ErrUnknown)
-		}
-		return err
-	})
-}
-
-// history is what clients do to few volumes and snapshots while there is trouble.
+// history is what clients do to few volumes, snapshots and attachments while there is trouble.
 type history struct {
 	*world
 	x        *trouble
+	backends map[string]string // directories, by name
+	exports  *exporttest.Local
 	vols     []block.VolumeID
 	snaps    []block.SnapshotID
 	accepted chan struct{} // one for each operation
 	mu       sync.Mutex
 	ops      []block.OperationID
+	asked    int
 }
+
+const second = "other" // backend
 
 // who is the caller of all that is asked for.
 var who = admit.Caller{Project: project, User: "u1"}
 
-// request is one of those that clients make.
-func (h *history) request() messages.Request {
-	v, v2, s := h.vols[h.x.intn(4)], h.vols[h.x.intn(4)], h.snaps[h.x.intn(4)]
-	reqs := []messages.Request{
-		&messages.CreateVolume{Volume: v, SizeGiB: 1}, &messages.CreateVolume{Volume: v, FromSnapshot: s}, &messages.CreateVolume{Volume: v, FromVolume: v2},
-		&messages.DeleteVolume{Volume: v}, &messages.ExtendVolume{Volume: v, SizeGiB: block.GiB(2 + h.x.intn(3))},
-		&messages.CreateSnapshot{Volume: v, Snapshot: s}, &messages.DeleteSnapshot{Snapshot: s}, &messages.RevertVolume{Volume: v, Snapshot: s},
+// newHistory makes a world of two small backends and an export server.
+func newHistory(t *testing.T, x *trouble) *history {
+	w := newWorld(t)
+	h := &history{world: w, x: x, exports: exporttest.Start(t), backends: map[string]string{backend: w.dir, second: filepath.Join(t.TempDir(), second)}}
+	w.Register(t, second, w.openAt(h.backends[second]), 9)
+	operationstest.Put(t, w.World, records.PoolKey(backend), func(p *records.Pool) { p.TotalBytes, p.FreeBytes = 9<<30, 9<<30 })
+	operationstest.Put(t, w.World, records.QuotaKey(project), func(q *records.Quota) {
+		q.Project, q.Limits = project, &records.Limits{Volumes: 8, Snapshots: 8, GiB: 40}
+	})
+	for range 9 {
+		h.vols = append(h.vols, block.VolumeID(newID()))
+		h.snaps = append(h.snaps, block.SnapshotID(newID()))
 	}
-	return reqs[h.x.intn(len(reqs))]
+	return h
+}
+
+// worker starts a worker of both backends that knows of its death.
+func (h *history) worker() *mortal {
+	m := &mortal{dead: make(chan struct{})}
+	m.worker = h.work(func(s *setup) {
+		s.cfg.Lease, s.cfg.StopLimit, s.cfg.SweepEvery = time.Second, time.Millisecond, time.Second
+		s.cfg.Backends, s.drivers = nil, make(map[string]driver.Driver)
+		for name, dir := range h.backends {
+			s.cfg.Backends = append(s.cfg.Backends, name)
+			s.drivers[name] = h.x.driver(h.openAt(dir), m.dead)
+		}
+		s.export = exporter{h.exports, h.x}
+		s.store = append(s.store, h.x.store())
+	})
+	return m
+}
+
+type mortal struct {
+	*worker
+	dead chan struct{}
+}
+
+// go away, by a stop or by death.
+func (m *mortal) leave(x *trouble) {
+	if x.intn(2) == 0 {
+		m.end()
+		return
+	}
+	m.die()
+	close(m.dead)
+}
+
+// client asks for one thing after the other.
+func (h *history) client(a *admit.Admitter, rounds int) {
+	for range rounds {
+		h.round(a)
+	}
 }
 
 // round submits a request, now and then twice. Where it is accepted, one of the last operations may be canceled, resumed or abandoned.
 func (h *history) round(a *admit.Admitter) {
 	ctx, req := h.t.Context(), h.request()
+	if id := h.attachment(); id != "" && h.x.intn(2) == 0 {
+		_, err := a.CompleteAttachment(ctx, who, id)
+		h.requireWords("complete", err)
+	}
 	op := block.OperationID(newID())
-	policy := []string{"refuse", "refuse", "queue", "queue;deadline=0.05"}[h.x.intn(4)]
+	policy := []string{"refuse", "queue", "queue", "queue;deadline=0.05"}[h.x.intn(4)]
 	sub := admit.Submission{Caller: who, Operation: op, OnConflict: policy, Request: req}
 	acc, err := a.Submit(ctx, sub)
 	if err == nil && h.x.intn(4) == 0 {
@@ -120,12 +112,11 @@ func (h *history) round(a *admit.Admitter) {
 			h.t.Errorf("repeated: %+v, %v; first %+v", again, err, acc)
 		}
 	}
-	e, ok := errors.AsType[*messages.Error](err)
-	if err != nil && (!ok || e.Code == messages.CodeInternal) {
-		h.t.Errorf("%s: %v", req.Kind(), err)
-	}
+	h.mu.Lock()
+	h.asked++
+	h.mu.Unlock()
 	if err != nil {
-		if e != nil && e.Holder != nil {
+		if e := h.requireWords(string(req.Kind()), err); e != nil && e.Holder != nil {
 			h.awaitSettled(e.Holder.Operation)
 		}
 		return
@@ -135,14 +126,25 @@ func (h *history) round(a *admit.Admitter) {
 	h.ops = append(h.ops, op)
 	other := h.ops[len(h.ops)-1-h.x.intn(min(len(h.ops), 3))]
 	h.mu.Unlock()
-	switch h.x.intn(6) {
-	case 0, 3:
+	switch h.x.intn(12) {
+	case 0, 1:
 		_ = a.Cancel(ctx, who, other, "")
-	case 1:
+	case 2, 3:
 		_ = a.Resume(ctx, who, other, "again")
-	case 2:
+	case 4:
 		_ = a.Abandon(ctx, who, other, "enough")
+	default:
+		h.awaitSettled(op)
 	}
+}
+
+// requireWords: an error says what is wrong with the request.
+func (h *history) requireWords(what string, err error) *messages.Error {
+	e, ok := errors.AsType[*messages.Error](err)
+	if err != nil && (!ok || e.Code == messages.CodeInternal) {
+		h.t.Errorf("%s: %v", what, err)
+	}
+	return e
 }
 
 // helpStuck resumes or abandons what waits for a person, and says how many operations have not ended.
@@ -167,79 +169,71 @@ func (h *history) helpStuck() int {
 	return open
 }
 
-// TestHistoriesKeepTheBooks lets clients of two API nodes and two workers of one backend, who come and go, work on few volumes while
-// requests, answers and calls of the driver are lost. Afterwards every operation has ended, no lock is left, and quota, pool and
-// backend are the sum of the records.
+// env reads a number from the environment.
+func env[T any](name string, def T) T {
+	if s := os.Getenv(name); s != "" {
+		_, _ = fmt.Sscan(s, &def)
+	}
+	return def
+}
+
+// TestHistoriesKeepTheBooks lets clients of two API nodes and two workers of two backends, who come, go and die, work on few volumes
+// and their attachments while requests, answers, calls of drivers and of the export server are lost. Afterwards every operation has
+// ended, no lock is left, and quota, pools, backends and exports are what the records say.
 func TestHistoriesKeepTheBooks(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("SCORIA_SEED"); s != "" {
-		_, _ = fmt.Sscan(s, &seed)
-	}
-	rounds := 60
-	if s := os.Getenv("SCORIA_ROUNDS"); s != "" {
-		_, _ = fmt.Sscan(s, &rounds)
-	}
+	seed, rounds := env("SCORIA_SEED", uint64(time.Now().UnixNano())), env("SCORIA_ROUNDS", 25)
 	t.Logf("seed %d (SCORIA_SEED), %d rounds (SCORIA_ROUNDS)", seed, rounds)
 	x := &trouble{rng: rand.New(rand.NewPCG(seed, 0))}
 	x.on.Store(true)
-	w := newWorld(t)
-	h := &history{world: w, x: x, accepted: make(chan struct{}, 6*rounds)}
-	operationstest.Put(t, w.World, records.QuotaKey(project), func(q *records.Quota) {
-		q.Project, q.Limits = project, &records.Limits{Volumes: 8, Snapshots: 8, GiB: 40}
-	})
-	for range 4 {
-		h.vols = append(h.vols, block.VolumeID(newID()))
-		h.snaps = append(h.snaps, block.SnapshotID(newID()))
-	}
-	start := func() *worker {
-		return w.work(func(s *setup) {
-			s.cfg.Lease, s.cfg.StopLimit, s.cfg.SweepEvery = time.Second, time.Millisecond, time.Second
-			s.drivers[backend] = x.driver(s.drivers[backend])
-			s.store = append(s.store, x.store())
-		})
-	}
-	workers := []*worker{start(), start()}
-	wakes, stopWakes := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- w.Locks.ServeWakes(wakes) }()
+	h := newHistory(t, x)
+	h.accepted = make(chan struct{}, 6*rounds)
+	workers := []*mortal{h.worker(), h.worker()}
+	h.serveWakes()
 	var clients sync.WaitGroup
 	for range 2 {
-		node := w.Again(t, w.srv.JetStream(t), x.store())
-		a := admit.New(node.Store, node.Locks, operationstest.Hints{T: t, World: w.World, Only: backend}, admit.Defaults{}, nil)
+		node := h.Again(t, h.srv.JetStream(t), x.store())
+		a := admit.New(node.Store, node.Locks, operationstest.Hints{T: t, World: h.World}, admit.Defaults{}, nil)
 		for range 3 {
-			clients.Go(func() {
-				for range rounds {
-					h.round(a)
-				}
-			})
+			clients.Go(func() { h.client(a, rounds) })
 		}
 	}
 	go func() { clients.Wait(); close(h.accepted) }()
-	for n := range many(h.accepted, 20) { // a worker goes and another comes
+	for n := range many(h.accepted, 12) { // a worker goes and another comes
 		i := n % len(workers)
-		workers[i].end()
-		workers[i] = start()
+		workers[i].leave(x)
+		workers[i] = h.worker()
 	}
 	x.on.Store(false)
-	w.eventually("every operation has ended", func() bool { return h.helpStuck() == 0 })
-	t.Logf("%d accepted, %d troubles", len(h.ops), x.met.Load())
-	kvlocktest.RequireFree(t, w.Locks)
-	problems, err := w.Locks.Verify(t.Context())
+	h.eventually("every operation has ended", func() bool { return h.helpStuck() == 0 })
+	kvlocktest.RequireFree(t, h.Locks)
+	problems, err := h.Locks.Verify(t.Context())
 	if err != nil || len(problems) > 0 {
 		t.Errorf("locks: %v, %v", problems, err)
 	}
-	w.requireBooks()
-	w.requireNothingLeft()
-	stopWakes()
-	if err := <-served; err != nil {
-		t.Errorf("ServeWakes = %v", err)
-	}
-	phases := map[kvlock.Phase]int{}
+	h.requireBooks()
+	h.requireNothingLeft(backend, second)
+	h.tell()
+}
+
+// tell says what the history was made of, and fails if most of it was refused.
+func (h *history) tell() {
+	h.t.Helper()
+	phases, kinds := map[kvlock.Phase]int{}, map[block.Kind]int{}
+	taken := uint64(0)
 	for _, id := range h.ops {
-		phases[w.record(id).Phase]++
+		rec := h.record(id)
+		phases[rec.Phase]++
+		taken += rec.TakenOver
+		if op, err := operationOf(rec); err == nil && rec.Phase == kvlock.Done {
+			kinds[op.Kind]++
+		}
 	}
-	t.Logf("phases: %v", phases)
+	h.t.Logf("%d of %d requests accepted (%d %%), %d troubles, %d take-overs; phases %v, done %v",
+		len(h.ops), h.asked, 100*len(h.ops)/h.asked, h.x.met.Load(), taken, phases, kinds)
+	if 2*len(h.ops) < h.asked {
+		h.t.Errorf("of %d requests only %d were accepted: the history tells little", h.asked, len(h.ops))
+	}
 }
 
 // many yields after each n values of the channel, until it is closed.

@@ -24,6 +24,7 @@ import (
 	"github.com/scoria-storage/scoria/saga/sagakv"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/driver/file"
+	"github.com/scoria-storage/scoria/volume-node/export"
 	"github.com/scoria-storage/scoria/volume-node/intake"
 	"github.com/scoria-storage/scoria/volume-node/operations"
 	"github.com/scoria-storage/scoria/volume-node/operations/operationstest"
@@ -70,9 +71,11 @@ func newWorld(t *testing.T) *world {
 }
 
 // open opens the backend as one more process does.
-func (w *world) open() driver.Driver {
+func (w *world) open() driver.Driver { return w.openAt(w.dir) }
+
+func (w *world) openAt(dir string) driver.Driver {
 	w.t.Helper()
-	d, err := file.Open(w.dir, file.Options{})
+	d, err := file.Open(dir, file.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -120,6 +123,7 @@ type setup struct {
 	saga    []saga.Option
 	store   []kvtx.Option
 	workers intake.Workers
+	export  export.Exporter
 }
 
 // work starts a worker. change may alter what it is made of.
@@ -139,7 +143,7 @@ func (w *world) work(change func(*setup)) *worker {
 	mine := w.Again(w.t, js, s.store...)
 	registry := new(saga.Registry)
 	if !s.lacks {
-		registry = operations.Registry(operations.Env{Store: mine.Store, Locks: mine.Locks, Drivers: s.drivers, NodeName: operationstest.NodeName})
+		registry = operations.Registry(operations.Env{Store: mine.Store, Locks: mine.Locks, Drivers: s.drivers, Exporter: s.export, NodeName: operationstest.NodeName})
 	}
 	k := &worker{t: w.t, world: mine, conn: js.Conn(), ended: make(chan struct{}), change: make(chan struct{})}
 	var err error
@@ -175,6 +179,12 @@ func (k *worker) end() {
 	case <-time.After(soon):
 		k.t.Error("intake does not end")
 	}
+}
+
+// die is the death of the worker's process: from one moment on nothing of it reaches the server. What it has begun on a backend may go on.
+func (k *worker) die() {
+	k.conn.Close()
+	k.stop()
 }
 
 func (k *worker) observe(e intake.Event) {
@@ -249,7 +259,9 @@ func (w *world) eventually(what string, holds func() bool) {
 	}
 }
 
-func (w *world) consumer() *jetstream.ConsumerInfo {
+func (w *world) consumer() *jetstream.ConsumerInfo { return w.consumerOf(backend) }
+
+func (w *world) consumerOf(backend string) *jetstream.ConsumerInfo {
 	w.t.Helper()
 	c, err := w.Store.Stream().Consumer(w.t.Context(), "node-"+backend)
 	if err != nil {
@@ -262,15 +274,41 @@ func (w *world) consumer() *jetstream.ConsumerInfo {
 	return info
 }
 
-// requireNothingLeft proves that all is settled: no locks, nothing to deliver, no dispatch in the stream.
-func (w *world) requireNothingLeft() {
+// requireNothingLeft proves that all is settled: no locks, nothing to deliver to workers of the backends (none: of the usual one),
+// no dispatch in the stream.
+func (w *world) requireNothingLeft(backends ...string) {
 	w.t.Helper()
-	w.eventually("all deliveries acknowledged", func() bool {
-		info := w.consumer()
-		return info.NumAckPending == 0 && info.NumPending == 0
-	})
+	if len(backends) == 0 {
+		backends = []string{backend}
+	}
+	for _, b := range backends {
+		w.eventually("all deliveries acknowledged", func() bool {
+			info := w.consumerOf(b)
+			return info.NumAckPending == 0 && info.NumPending == 0
+		})
+	}
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("in the stream: %v", w.dispatches())
+		}
+	}()
 	w.eventually("all dispatches purged", func() bool { return len(w.dispatches()) == 0 })
 	kvlocktest.RequireFree(w.t, w.Locks)
+}
+
+// serveWakes lets in who waits, as a node does, until the function that it returns is called.
+func (w *world) serveWakes() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- w.Locks.ServeWakes(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			w.t.Errorf("ServeWakes = %v", err)
+		}
+	})
+	w.t.Cleanup(stop)
+	return stop
 }
 
 func (w *world) dispatches() map[string]uint64 {

@@ -8,18 +8,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/scoria-storage/scoria/volume-node/driver"
-	"github.com/scoria-storage/scoria/volume-node/driver/file"
 	"github.com/scoria-storage/scoria/volume-node/intake"
 )
 
 func (w *world) open2() driver.Driver {
-	w.t.Helper()
-	d, err := file.Open(filepath.Join(w.t.TempDir(), "second"), file.Options{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = d.Close() })
-	return d
+	return w.openAt(filepath.Join(w.t.TempDir(), "second"))
 }
 
 func sweeping(s *setup) { s.cfg.SweepEvery = 20 * time.Millisecond }

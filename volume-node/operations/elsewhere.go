@@ -45,11 +45,51 @@ func (e *Env) roomOrElsewhere(ctx context.Context, run saga.Run, s *volumeCreate
 	if to == "" {
 		return refuse(messages.CodeNoBackend, "No valid backend was found. No weighed backends available: %s", full)
 	}
-	if err := e.move(ctx, run, s.Volume, to); err != nil {
+	return e.move(ctx, run, to, full, s.placed(to))
+}
+
+// placed says where the volume will be.
+func (s *volumeCreate) placed(on string) kvtxStage {
+	return func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		v, err := volume(snap, s.Volume)
+		if err != nil {
+			return err
+		}
+		v.data.Backend = on
+		v.put(tx)
+		return nil
+	}
+}
+
+// follow returns nil if what the operation works on is on the backend that the operation was sent to. It is not if the operation was
+// accepted while it had to wait for a create, and that found its room elsewhere: then the operation goes there, too, with what with
+// stages. Once it has its locks nothing moves any more.
+//
+// The first try only fails: it may be that of a take-over that is not made yet, and is made with the journal of the failure.
+func (e *Env) follow(ctx context.Context, run saga.Run, sent, is string, with kvtxStage) error {
+	switch {
+	case sent == is:
+		return nil
+	case run.Attempt == 1:
+		return elsewhere(sent, is)
+	}
+	return e.move(ctx, run, is, elsewhere(sent, is).Error(), with)
+}
+
+func elsewhere(sent, is string) error {
+	return fmt.Errorf("the operation was sent to backend %s, and what it works on is on backend %s by now", sent, is)
+}
+
+// followVolume follows a volume in all tries but the first, in which the commit looks at its record.
+func (e *Env) followVolume(ctx context.Context, run saga.Run, sent string, id block.VolumeID) error {
+	if run.Attempt == 1 {
+		return nil
+	}
+	v, err := volume(e.look(ctx), id)
+	if err != nil {
 		return err
 	}
-	run.Log.InfoContext(ctx, "operation goes to another backend", "backend", to, "reason", full)
-	return saga.Leave(fmt.Errorf("pool %s is full, backend %s takes the operation", s.Backend, to))
+	return e.follow(ctx, run, sent, v.data.Backend, nil)
 }
 
 // otherBackend returns the backend with the most room that is as good as the one named, or "".
@@ -102,16 +142,15 @@ func spare(p *records.Pool) float64 {
 	return p.Ratio*float64(p.TotalBytes) - float64(p.AllocatedGiB.Bytes())
 }
 
-// move hands the operation to another backend: a new dispatch number, the dispatch, and a run that begins anew there,
-// in one commit. It changes nothing if the operation was taken over.
-func (e *Env) move(ctx context.Context, run saga.Run, id block.VolumeID, to string) error {
+// kvtxStage stages record changes; nil: none.
+type kvtxStage func(kvtx.Snapshot, *kvtx.Tx) error
+
+// move hands the operation to another backend and leaves it: a new dispatch number, the dispatch, a run that begins anew there, and what
+// with stages, in one commit. It changes nothing if the operation was taken over.
+func (e *Env) move(ctx context.Context, run saga.Run, to, why string, with kvtxStage) error {
 	owner := string(run.ID)
-	_, err := e.Store.Update(ctx, append(e.Locks.Keys(owner), records.VolumeKey(id)), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	_, err := e.Store.Update(ctx, e.Locks.Keys(owner), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		rec, op, err := e.mine(s, run)
-		if err != nil {
-			return err
-		}
-		v, err := volume(s, id)
 		if err != nil {
 			return err
 		}
@@ -123,12 +162,19 @@ func (e *Env) move(ctx context.Context, run saga.Run, id block.VolumeID, to stri
 		if rec, err = e.Locks.StageRedispatch(s, tx, owner); err != nil {
 			return err
 		}
-		v.data.Backend = to
-		v.put(tx)
+		if with != nil {
+			if err := with(s, tx); err != nil {
+				return err
+			}
+		}
 		tx.Publish(e.Store.DispatchSubject(records.DispatchParts(to, op.ID, rec.Dispatch)...), nil, nil)
 		return nil
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	run.Log.InfoContext(ctx, "operation goes to another backend", "backend", to, "reason", why)
+	return saga.Leave(fmt.Errorf("backend %s takes the operation: %s", to, why))
 }
 
 // mine returns the operation's record and what was accepted, or saga.ErrFenced if another worker has the operation.

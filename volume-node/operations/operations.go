@@ -83,7 +83,7 @@ func Input(op records.Operation, dispatch uint64) (any, error) {
 	case *messages.DeleteVolume:
 		return volumeDelete{Backend: op.Backend, Volume: req.Volume}, nil
 	case *messages.ExtendVolume:
-		return volumeExtend{Backend: op.Backend, Volume: req.Volume, ToGiB: req.SizeGiB, ChargeGiB: req.ChargeGiB, AllowAttached: req.AllowAttached}, nil
+		return volumeExtend{Backend: op.Backend, Volume: req.Volume, ToGiB: req.SizeGiB, ChargeGiB: req.ChargeGiB, Created: req.Created, AllowAttached: req.AllowAttached}, nil
 	case *messages.RevertVolume:
 		return volumeRevert{Backend: op.Backend, Volume: req.Volume, Snapshot: req.Snapshot}, nil
 	case *messages.AttachVolume:

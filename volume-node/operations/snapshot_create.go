@@ -6,6 +6,7 @@ import (
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages/block"
+	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/messages/withdraw"
 	"github.com/scoria-storage/scoria/saga"
 	"github.com/scoria-storage/scoria/volume-node/driver"
@@ -42,6 +43,9 @@ func (e *Env) createSnapshot(ctx context.Context, run saga.Run, s *snapshotCreat
 	if err != nil {
 		return err
 	}
+	if err := e.follow(ctx, run, s.Backend, v.data.Backend, s.placed(v.data.Backend)); err != nil {
+		return err
+	}
 	if v.data.Status != block.VolumeAvailable { // an attach may have come since, and waits for this copy or is held for it
 		return invalidVolume(s.Volume, "is %s, no snapshot of it can be made.", v.data.Status)
 	}
@@ -53,6 +57,19 @@ func (e *Env) createSnapshot(ctx context.Context, run saga.Run, s *snapshotCreat
 		return err
 	}
 	return driverError(d.CreateSnapshot(ctx, c, s.dst()))
+}
+
+// placed says where the snapshot will be.
+func (s *snapshotCreate) placed(on string) kvtxStage {
+	return func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+		r, err := snapshot(snap, s.Snapshot)
+		if err != nil {
+			return err
+		}
+		r.data.Backend = on
+		r.put(tx)
+		return nil
+	}
 }
 
 func (e *Env) removeSnapshot(ctx context.Context, run saga.Run, s snapshotCreate) error {
@@ -80,7 +97,7 @@ func (e *Env) snapshotNotCreated(run saga.Run, s snapshotCreate, cause error) er
 
 func (e *Env) snapshotIs(run saga.Run, s snapshotCreate, status block.SnapshotStatus, fault string) error {
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
-		r, err := snapshot(snap, s.Snapshot)
+		r, err := load[block.Snapshot](snap, records.SnapshotKey(s.Snapshot))
 		if errors.Is(err, errMissing) && status == block.SnapshotError {
 			return nil
 		}

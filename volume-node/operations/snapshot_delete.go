@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
@@ -31,13 +32,16 @@ func (e *Env) snapshotDelete() saga.Definition[snapshotDelete] {
 	}
 }
 
-func (e *Env) checkSnapshotDelete(ctx context.Context, _ saga.Run, s *snapshotDelete) error {
+func (e *Env) checkSnapshotDelete(ctx context.Context, run saga.Run, s *snapshotDelete) error {
 	r, err := snapshot(e.look(ctx), s.Snapshot)
 	if err != nil {
 		return err
 	}
+	if r.data.Status == block.SnapshotCreating { // of another create, which waits behind this: what was to be deleted has gone
+		return refused(messages.SnapshotNotFound(s.Snapshot))
+	}
 	s.Volume, s.SizeGiB = r.data.Volume, r.data.SizeGiB
-	return nil
+	return e.follow(ctx, run, s.Backend, r.data.Backend, nil)
 }
 
 func (e *Env) deleteSnapshot(ctx context.Context, run saga.Run, s *snapshotDelete) error {

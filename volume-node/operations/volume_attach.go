@@ -44,6 +44,9 @@ func (e *Env) checkVolumeAttach(ctx context.Context, run saga.Run, s *volumeAtta
 	if err != nil {
 		return err
 	}
+	if err := e.follow(ctx, run, s.Backend, v.data.Backend, nil); err != nil {
+		return err
+	}
 	a, err := attachment(look, s.Attachment)
 	if err != nil {
 		return err

@@ -52,13 +52,17 @@ func (e *Env) volumeCreate() saga.Definition[volumeCreate] {
 // reserveVolume checks the source and takes the volume's room of the pool. A pool that turns out to be full is found
 // by the commit; the next try looks for another backend.
 func (e *Env) reserveVolume(ctx context.Context, run saga.Run, s *volumeCreate) error {
+	on, err := s.checkSource(e.look(ctx))
+	if err != nil {
+		return err
+	}
+	if err := e.follow(ctx, run, s.Backend, on, s.placed(on)); err != nil {
+		return err
+	}
 	if run.Attempt > 1 {
 		if err := e.roomOrElsewhere(ctx, run, s); err != nil {
 			return err
 		}
-	}
-	if err := s.checkSource(e.look(ctx)); err != nil {
-		return err
 	}
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 		v, err := volume(snap, s.Volume)
@@ -78,31 +82,31 @@ func (e *Env) reserveVolume(ctx context.Context, run saga.Run, s *volumeCreate) 
 	return nil
 }
 
-// checkSource is what admission checked: a create that waited may find its source changed. The operation holds the source since before
+// checkSource is what admission checked, and says on which backend the source is: a create that waited may find its source changed. The operation holds the source since before
 // this look, and many creates may share it, so it is read from the leader and not made part of the commit.
-func (s *volumeCreate) checkSource(snap kvtx.Snapshot) error {
+func (s *volumeCreate) checkSource(snap kvtx.Snapshot) (backend string, err error) {
 	if s.FromSnapshot != "" {
 		src, err := snapshot(snap, s.FromSnapshot)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if src.data.Status != block.SnapshotAvailable {
-			return refuse(messages.CodeInvalidSnapshot,
+			return "", refuse(messages.CodeInvalidSnapshot,
 				"Invalid snapshot: Originating snapshot status must be one of 'available' values, it is %s", src.data.Status)
 		}
-		return s.fits(src.data.SizeGiB)
+		return src.data.Backend, s.fits(src.data.SizeGiB)
 	}
 	if s.FromVolume != "" {
 		src, err := volume(snap, s.FromVolume)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if src.data.Status != block.VolumeAvailable {
-			return invalidVolume(s.FromVolume, "is %s and cannot be cloned.", src.data.Status)
+			return "", invalidVolume(s.FromVolume, "is %s and cannot be cloned.", src.data.Status)
 		}
-		return s.fits(src.data.SizeGiB)
+		return src.data.Backend, s.fits(src.data.SizeGiB)
 	}
-	return nil
+	return s.Backend, nil
 }
 
 func (s *volumeCreate) fits(source block.GiB) error {
@@ -164,7 +168,7 @@ func (e *Env) volumeCreated(run saga.Run, s volumeCreate) error {
 // volumeNotCreated leaves the volume as an error that its owner can read and delete; it stays charged until then.
 func (e *Env) volumeNotCreated(run saga.Run, s volumeCreate, cause error) error {
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
-		v, err := volume(snap, s.Volume)
+		v, err := load[block.Volume](snap, records.VolumeKey(s.Volume))
 		if errors.Is(err, errMissing) {
 			return nil
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
+	"github.com/scoria-storage/scoria/messages/withdraw"
 	"github.com/scoria-storage/scoria/saga"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
@@ -29,16 +31,23 @@ func (e *Env) volumeDelete() saga.Definition[volumeDelete] {
 	}
 }
 
-func (e *Env) checkVolumeDelete(_ context.Context, run saga.Run, s *volumeDelete) error {
+func (e *Env) checkVolumeDelete(ctx context.Context, run saga.Run, s *volumeDelete) error {
+	if err := e.followVolume(ctx, run, s.Backend, s.Volume); err != nil {
+		return err
+	}
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 		v, err := volume(snap, s.Volume)
 		switch {
 		case err != nil:
 			return err
+		case v.data.Status == block.VolumeCreating: // of another create, which waits behind this: what was to be deleted has gone
+			return refused(messages.VolumeNotFound(s.Volume))
 		case len(v.data.Snapshots) > 0:
 			return invalidVolume(s.Volume, "has %d snapshots and cannot be deleted before them.", len(v.data.Snapshots))
 		case len(v.data.Attachments) > 0:
 			return invalidVolume(s.Volume, "is attached and cannot be deleted.")
+		case v.data.Backend != s.Backend:
+			return elsewhere(s.Backend, v.data.Backend)
 		}
 		tx.Check(v.key, v.rev) // what this process remembers may be old
 		return nil
@@ -71,7 +80,7 @@ func (e *Env) volumeDeleted(run saga.Run, s volumeDelete) error {
 			return err
 		}
 		v.remove(tx)
-		return nil
+		return withdraw.Attachments(snap, tx, v.data)
 	})
 	return nil
 }

@@ -32,13 +32,21 @@ func (e *Env) volumeDetach() saga.Definition[volumeDetach] {
 	}
 }
 
-func (e *Env) checkVolumeDetach(ctx context.Context, _ saga.Run, s *volumeDetach) error {
-	a, err := attachment(e.look(ctx), s.Attachment)
+func (e *Env) checkVolumeDetach(ctx context.Context, run saga.Run, s *volumeDetach) error {
+	look := e.look(ctx)
+	a, err := attachment(look, s.Attachment)
 	if err != nil {
 		return err
 	}
 	if a.data.Volume != s.Volume {
 		return refuse(messages.CodeInvalidAttachment, "Attachment %s is of volume %s, not of volume %s.", s.Attachment, a.data.Volume, s.Volume)
+	}
+	v, err := volume(look, s.Volume)
+	if err != nil {
+		return err
+	}
+	if err := e.follow(ctx, run, s.Backend, v.data.Backend, nil); err != nil {
+		return err
 	}
 	if a.data.Connection != nil {
 		s.Node = a.data.Connection.Node

@@ -3,6 +3,7 @@ package operations
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
@@ -20,6 +21,8 @@ type volumeExtend struct {
 	AllowAttached bool           `msgpack:"allow_attached,omitempty"`
 	// ChargeGiB is what the project was charged for this extend; the volume may be charged for others that wait, too.
 	ChargeGiB block.GiB `msgpack:"charge_gib,omitempty"`
+	// Created is when the volume was made that was charged.
+	Created time.Time `msgpack:"created,omitempty"`
 }
 
 func (e *Env) volumeExtend() saga.Definition[volumeExtend] {
@@ -36,7 +39,10 @@ func (e *Env) volumeExtend() saga.Definition[volumeExtend] {
 	}
 }
 
-func (e *Env) reserveExtend(_ context.Context, run saga.Run, s *volumeExtend) error {
+func (e *Env) reserveExtend(ctx context.Context, run saga.Run, s *volumeExtend) error {
+	if err := e.followVolume(ctx, run, s.Backend, s.Volume); err != nil {
+		return err
+	}
 	d, err := e.backend(s.Backend)
 	if err != nil {
 		return err
@@ -48,6 +54,8 @@ func (e *Env) reserveExtend(_ context.Context, run saga.Run, s *volumeExtend) er
 		}
 		shown := v.data.ShownStatus(block.Holder{})
 		switch {
+		case v.data.Backend != s.Backend:
+			return elsewhere(s.Backend, v.data.Backend)
 		case v.data.Status != block.VolumeAvailable, shown != block.VolumeAvailable && !s.AllowAttached:
 			return invalidVolume(s.Volume, "is %s and cannot be extended.", shown)
 		case shown != block.VolumeAvailable && !d.Info().Capabilities.OnlineExtend:
@@ -124,8 +132,8 @@ func (e *Env) volumeExtended(run saga.Run, s volumeExtend) error {
 // volumeNotExtended leaves the volume as it was, and gives back what the larger one would have taken.
 func (e *Env) volumeNotExtended(run saga.Run, s volumeExtend, _ error) error {
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
-		v, err := volume(snap, s.Volume)
-		if errors.Is(err, errMissing) {
+		v, err := load[block.Volume](snap, records.VolumeKey(s.Volume))
+		if errors.Is(err, errMissing) || err == nil && !v.data.CreatedThen(s.Created) {
 			return nil
 		}
 		if err != nil {

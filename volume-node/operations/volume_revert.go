@@ -40,6 +40,9 @@ func (e *Env) checkVolumeRevert(ctx context.Context, run saga.Run, s *volumeReve
 	if err != nil {
 		return err
 	}
+	if err := e.follow(ctx, run, s.Backend, v.data.Backend, nil); err != nil {
+		return err
+	}
 	src, err := snapshot(look, s.Snapshot)
 	if err != nil {
 		return err
