@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/scoria-storage/scoria/integration/harness"
 )
@@ -59,5 +61,45 @@ func TestAnOperatorBreaksALock(t *testing.T) {
 	s.Idle(t)
 	s.VerifyClean(t)
 	s.Delete(t, "/volumes/"+volume)
+	s.VerifyClean(t)
+}
+
+// The break of an attach waits until nothing of it reaches the host any more, whatever its worker has sent to the export server.
+func TestABrokenAttachLeavesNoExport(t *testing.T) {
+	t.Parallel()
+	s := harness.Up(t)
+	volume := s.Create(t, M{"size": 1})
+	pid := harness.ExportServerPID(filepath.Join(s.Dir, "node"))
+	signal(t, pid, syscall.SIGSTOP)
+	env := []string{"SCORIA_ENDPOINT=" + s.URL}
+	attaching := harness.StartEnv(t, env, "volume", "attach", volume)
+	var list struct{ Operations []harness.Operation }
+	harness.Eventually(t, 20*time.Second, "the attach is at the export server", func() bool {
+		s.Must(t, http.StatusOK, http.MethodGet, "/scoria/v1/operations?kind=volume.attach", nil, &list)
+		return len(list.Operations) == 1 && list.Operations[0].Step == "export"
+	})
+	id := list.Operations[0].ID
+	breaking := harness.StartEnv(t, env, "lock", "break", volume, "--reason", "test", "--force")
+	harness.Eventually(t, 20*time.Second, "the operation is void", func() bool { return operation(t, s.API, id).Phase == "void" })
+	if op := operation(t, s.API, id); op.Ended || breaking.HasEnded() {
+		t.Errorf("the operation has ended (%v) before the export server answered; %s", op.Ended, breaking.Log())
+	}
+	if out, _, _ := s.CLI(t, "lock", "explain", volume); !strings.Contains(out, "scoria lock break with --reason goes on with that") {
+		t.Errorf("lock explain says:\n%s", out)
+	}
+	signal(t, pid, syscall.SIGCONT)
+	<-breaking.Ended()
+	<-attaching.Ended()
+	if breaking.Status() != 0 || attaching.Status() != 1 || !strings.Contains(attaching.Log(), "broken: admin: test") {
+		t.Errorf("break: status %d, %q; attach: status %d, %q", breaking.Status(), breaking.Log(), attaching.Status(), attaching.Log())
+	}
+	s.Idle(t)
+	if out, _, _ := s.CLI(t, "attachment", "list", "--volume", volume, "-o", "json"); strings.TrimSpace(out) != "[]" {
+		t.Errorf("attachments that are left: %s", out)
+	}
+	attachment, uri := attach(t, s.API, volume)
+	if !strings.Contains(uri, attachment) {
+		t.Errorf("attached again: %s", uri)
+	}
 	s.VerifyClean(t)
 }

@@ -39,6 +39,8 @@ type Break struct {
 // who waits for them, and what it worked on becomes an error that names the reason, in one commit. The record keeps who did it and why.
 //
 // Where the fence cannot be raised the locks stay held. Break goes on from there when it is called again; Abandon ends it without a fence.
+//
+// A lock that names an operation which has ended, or has no record, is a corruption: it is mended, and the log tells of it.
 func (a *Admitter) Break(ctx context.Context, c Caller, b Break) (block.OperationID, error) {
 	if b.Reason == "" {
 		return "", &messages.Error{Code: messages.CodeInvalid, Field: "reason", Message: "Invalid input for field/attribute reason: say why the lock is broken"}
@@ -51,6 +53,9 @@ func (a *Admitter) Break(ctx context.Context, c Caller, b Break) (block.Operatio
 		return "", err
 	}
 	rec, err := a.breakable(ctx, b, string(id))
+	if errors.Is(err, kvlock.ErrNotFound) || err == nil && !rec.Live() {
+		return id, a.repair(ctx, c, b, string(id))
+	}
 	if err != nil {
 		return id, a.operated(id, "broken", err)
 	}
@@ -127,7 +132,7 @@ func (a *Admitter) breakable(ctx context.Context, b Break, owner string) (kvlock
 	if err != nil {
 		return rec, err
 	}
-	if b.Force || rec.Phase == kvlock.Stuck || rec.Phase == kvlock.Void {
+	if b.Force || !rec.Live() || rec.Phase == kvlock.Stuck || rec.Phase == kvlock.Void {
 		return rec, nil
 	}
 	h, _, err := holderOf(one{entry}, owner, kvlock.ModeExclusive)
@@ -138,6 +143,18 @@ func (a *Admitter) breakable(ctx context.Context, b Break, owner string) (kvlock
 		"which leaves what it works on half done", owner, rec.Phase, describe(h, a.now()))
 	e.Holder = h
 	return rec, e
+}
+
+// repair takes an operation that has ended, or has no record, out of the locks that still name it.
+func (a *Admitter) repair(ctx context.Context, c Caller, b Break, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	for _, key := range b.Keys {
+		if err := a.locks.Repair(ctx, key, owner, who(c, b.Reason)); err != nil && !errors.Is(err, kvlock.ErrNotFound) {
+			return a.refusal(err, "")
+		}
+	}
+	return nil
 }
 
 // giveAway is the end of an operation that nobody will finish: its locks are released, and what it worked on becomes an error that names the

@@ -10,6 +10,7 @@ import (
 	"github.com/scoria-storage/scoria/api-node/admit/admittest"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -124,4 +125,24 @@ func TestABreakNamesWhoseLocks(t *testing.T) {
 	b.Reason = ""
 	_, err = a.Break(t.Context(), alice, b)
 	wantRefused(t, err, messages.CodeInvalid, "Invalid input for field/attribute reason: say why the lock is broken")
+}
+
+func TestALockOfNobodyIsMended(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	v := s.available(1)
+	extend := s.submit(&messages.ExtendVolume{Volume: v, SizeGiB: 2}).Operation
+	var tx kvtx.Tx // what only a corruption does
+	tx.Delete(kvlock.OwnerKey(string(extend)), s.mustRecord(extend).Revision)
+	if _, err := s.store.Commit(t.Context(), &tx); err != nil {
+		t.Fatal(err)
+	}
+	a := s.breaking(func(string, block.OperationID) error {
+		t.Error("there is nothing to fence")
+		return nil
+	})
+	if id, err := a.Break(t.Context(), alice, brk(v)); err != nil || id != extend {
+		t.Fatalf("break = %s, %v; want %s", id, err, extend)
+	}
+	kvlocktest.RequireFree(t, s.locks)
 }

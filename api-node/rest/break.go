@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/scoria-storage/scoria/api-node/admit"
+	"github.com/scoria-storage/scoria/api-node/view"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 )
@@ -34,6 +36,9 @@ func (c *call) breakLock() error {
 		return err
 	}
 	op, err := c.reader().WaitEnded(ctx, id)
+	if errors.Is(err, view.ErrNotFound) { // the lock named an operation that has no record
+		return c.replyJSON(http.StatusOK, map[string]any{"operation": map[string]any{"id": id}})
+	}
 	if err != nil {
 		return err
 	}

@@ -212,6 +212,7 @@ func TestOthersThanAdminsSeeTheirProjectOnly(t *testing.T) {
 			t.Errorf("%s: %v, want mine", path, got)
 		}
 	}
+	s.post("/scoria/v1/locks/volume."+mine+"/break", map[string]any{"reason": "x"}).own(403, messages.CodeInvalid, "Only an admin may break a lock.")
 	for _, line := range []string{"GET volumes/" + theirs, "DELETE volumes/" + theirs, "GET volumes?marker=" + theirs} {
 		s.send(request{line: line}).fault(404, "Volume "+theirs+" could not be found.")
 	}

@@ -28,8 +28,8 @@ const (
 	followWait = time.Hour
 	// keepAlive is how often a stream says that it is alive.
 	keepAlive = 15 * time.Second
-	// maxReason is the length of the longest reason that an operator gives, in bytes.
-	maxReason = 1024
+	// maxReason is the length of the longest reason that an operator gives, in bytes: with the operator's name it fits into the record.
+	maxReason = 768
 )
 
 // operationView is an operation in the form of Scoria's own calls: what package messages says, and more for operators.

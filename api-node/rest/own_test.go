@@ -139,7 +139,8 @@ func TestOperatorsHelpStuckOperations(t *testing.T) {
 	verb("abandon", map[string]any{}).own(400, messages.CodeInvalid, "why")
 	verb("abandon", map[string]any{"reason": 5}).own(400, messages.CodeInvalid, "reason")
 	verb("abandon", map[string]any{"cause": "x"}).own(400, messages.CodeInvalid, "reason")
-	verb("abandon", map[string]any{"reason": strings.Repeat("x", 2000)}).own(400, messages.CodeInvalid, "1024")
+	verb("abandon", map[string]any{"reason": strings.Repeat("x", 2000)}).own(400, messages.CodeInvalid, "768")
+	verb("abandon", map[string]any{"reason": strings.Repeat("x", 768)}).own(409, messages.CodeConflict, "only a stuck one can be abandoned")
 	verb("abandon", map[string]any{"reason": "x"}).own(409, messages.CodeConflict, "only a stuck one can be abandoned")
 	verb("resume", nil).own(409, messages.CodeConflict, "not stuck")
 	s.post("/scoria/v1/operations/"+missing+"/resume", nil).own(404, messages.CodeNotFound, missing)
@@ -167,6 +168,38 @@ func TestOperatorsHelpStuckOperations(t *testing.T) {
 		c, ok := s.get("/scoria/v1/operations/" + op).in("operation")["cancel"].(map[string]any)
 		return ok && c["by"] == "alice: not needed"
 	})
+}
+
+func TestAnAdminBreaksALock(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	a := s.post("volumes", map[string]any{"volume": map[string]any{"size": 1}}).want(202)
+	op, volume := string(a.operation()), a.in("volume")["id"].(string)
+	line := "POST /scoria/v1/locks/volume." + volume + "/break"
+	brk := func(body any) answer { return s.send(request{line: line, token: "admin:p2", body: body}) }
+	brk(nil).own(400, messages.CodeInvalid, "why")
+	brk(map[string]any{"reason": 5}).own(400, messages.CodeInvalid, "The body is")
+	brk(map[string]any{"reason": "x", "force": "yes"}).own(400, messages.CodeInvalid, "The body is")
+	brk(map[string]any{"reason": "x", "cause": "y"}).own(400, messages.CodeInvalid, "The body is")
+	brk(map[string]any{"reason": strings.Repeat("x", 769)}).own(400, messages.CodeInvalid, "768")
+	brk(map[string]any{"reason": "x", "operation": "../x"}).own(404, messages.CodeNotFound, "../x")
+	brk(map[string]any{"reason": "x", "operation": missing}).own(409, messages.CodeConflict, "does not hold")
+	brk(map[string]any{"reason": "x"}).own(409, messages.CodeConflict, "is granted and gives its locks back at its end")
+	s.send(request{line: "POST /scoria/v1/locks/nonsense/break", token: "admin:p2", body: map[string]any{"reason": "x"}}).own(400, messages.CodeInvalid, "is no key of a lock")
+	s.send(request{line: "POST /scoria/v1/locks/" + missing + "/break", token: "admin:p2", body: map[string]any{"reason": "x"}}).own(409, messages.CodeConflict, "nobody holds")
+	// By the volume's ID; the longest reason fits.
+	reason := strings.Repeat("x", 768)
+	got := s.send(request{line: "POST /scoria/v1/locks/" + volume + "/break", token: "admin:p2", body: map[string]any{"reason": reason, "force": true}}).want(200)
+	shown := got.in("operation")
+	if string(got.operation()) != op || shown["id"] != op || shown["phase"] != "void" || shown["ended"] != true || shown["error"] != "broken: admin: "+reason {
+		t.Errorf("broken: %s", got.body)
+	}
+	if audit := shown["audit"].([]any)[0].(map[string]any); audit["action"] != "break" || audit["reason"] != "admin: "+reason || audit["at"] == nil || audit["phase"] != "granted" {
+		t.Errorf("audit %v", audit)
+	}
+	if got := s.get("volumes/" + volume).in("volume")["status"]; got != "error" {
+		t.Errorf("status %v, want error", got)
+	}
 }
 
 func TestLocksAreExplained(t *testing.T) {

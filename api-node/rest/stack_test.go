@@ -65,7 +65,7 @@ func newLimitedStack(t testing.TB, limits records.Limits, change ...func(*Config
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(&s.log, nil))
-	s.admit = admit.New(store, locks, s.view, admit.Defaults{Limits: limits}, log)
+	s.admit = admit.New(store, locks, s.view, admit.Defaults{Limits: limits}, log, admit.WithFences(raised{}))
 	cfg := Config{Reader: s.view, Submitter: s.admit, Auth: auth.NoAuth{}, Release: "test", Log: log}
 	for _, f := range change {
 		f(&cfg)
@@ -131,6 +131,11 @@ func (s *stack) until(what string, cond func() bool) {
 		<-time.After(time.Millisecond)
 	}
 }
+
+// raised is the way to backends that nothing can land on.
+type raised struct{}
+
+func (raised) RaiseFence(context.Context, string, block.OperationID) error { return nil }
 
 // answer is what the API said.
 type answer struct {

@@ -33,6 +33,8 @@ What the operation was changing stays half done, in status error: delete it, or 
 Where the backend does not answer, the locks stay held after step 1. Break again when it does, or give them away without it:
 scoria operation abandon.
 
+A lock that names an operation which has ended or is not there, as verify would tell, is mended.
+
 An operation that is stuck is better resumed or abandoned. One that runs is better canceled: it is broken only with --force.`,
 		Example: "  scoria lock break volume.6f2b3f4e-9d0c-4b7e-8a65-0123456789ab --reason \"its node burnt down\"",
 	})
@@ -53,6 +55,10 @@ An operation that is stuck is better resumed or abandoned. One that runs is bett
 			return s.json(out.Operation)
 		}
 		op := out.Operation
+		if op.Kind == "" {
+			writeLine(s.out, "operation %s, which the lock named, has no record: the lock is free of it", op.ID)
+			return nil
+		}
 		writeLine(s.out, "operation %s (%s of %s) is broken; `scoria operation show %s` tells who did it and why", op.ID, op.Kind, op.Resource, op.ID)
 		return nil
 	})
