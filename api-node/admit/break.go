@@ -139,7 +139,7 @@ func (a *Admitter) breakable(ctx context.Context, b Break, owner string) (kvlock
 	if err != nil {
 		return rec, err
 	}
-	e := messages.Errorf(messages.CodeConflict, "operation %s is %s and gives its locks back at its end (%s): cancel it, or insist on the break, "+
+	e := messages.Errorf(messages.CodeConflict, "operation %s is %s and gives its locks back at its end (%s): cancel it, or break it with force, "+
 		"which leaves what it works on half done", owner, rec.Phase, describe(h, a.now()))
 	e.Holder = h
 	return rec, e
