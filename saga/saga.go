@@ -134,7 +134,7 @@ type Run struct {
 	Definition string
 	Version    int
 	Step       string
-	Attempt    int    // counts the tries of this step, from 1; kept over crashes
+	Attempt    int    // counts the tries of this step, from 1, those that were lost in crashes too
 	Again      bool   // an earlier try of this step may have begun, here or at an earlier worker
 	Epoch      uint64 // counts the take-overs of the run
 	Fence      Fence
