@@ -95,6 +95,7 @@ func (b *benchFlags) lockRows(ctx context.Context, to connect, l bench.Length, p
 			batches.Add(1)
 		case kvtx.Write:
 			writes.Add(1)
+		case kvtx.Read:
 		}
 		return next(ctx)
 	}
