@@ -94,7 +94,7 @@ func (i *Intake) settle(q *queue, d delivery, o *outcome) {
 	case leave:
 	case acknowledge:
 		err = d.msg.Ack()
-		q.acknowledged.Add(1)
+		q.purgeable.Add(1)
 	case giveBack:
 		if delay > 0 {
 			err = d.msg.NakWithDelay(delay)
@@ -103,7 +103,7 @@ func (i *Intake) settle(q *queue, d delivery, o *outcome) {
 		}
 	case terminate:
 		err = d.msg.TermWithReason(o.reason)
-		q.acknowledged.Add(1)
+		q.purgeable.Add(1)
 		i.log.Error("dispatch terminated: it never got an operation", "operation", d.operation, "backend", d.backend,
 			"subject", d.msg.Subject(), "error", o.reason)
 	}

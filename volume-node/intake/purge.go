@@ -21,7 +21,7 @@ func (i *Intake) purge(ctx context.Context, queues []*queue) {
 		case <-tick.C:
 		}
 		for n, q := range queues {
-			count := q.acknowledged.Load()
+			count := q.purgeable.Load()
 			if count == counted[n] {
 				continue
 			}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/volume-node/intake"
 )
 
@@ -32,5 +34,21 @@ func TestNothingIsPurgedWhileNobodyMay(t *testing.T) {
 		t.Errorf("%d dispatches are left, want 1", n)
 	}
 	may.Store(true)
+	w.requireNothingLeft()
+}
+
+// TestWhatOneFinishedWhoThenWentIsPurged by one that has nothing to do.
+func TestWhatOneFinishedWhoThenWentIsPurged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.unlimited()
+	goes := w.work(func(s *setup) { s.cfg.PurgeEvery = time.Hour })
+	stays := w.work(sweeping)
+	for n := 1; goes.count(intake.Ended) == 0; n++ {
+		w.eventually("the stream is clean", func() bool { return len(w.dispatches()) == 0 })
+		w.submit(block.OperationID(newID()), create(block.VolumeID(newID())))
+		w.eventually("one of them has ended it", func() bool { return goes.count(intake.Ended)+stays.count(intake.Ended) == n })
+	}
+	goes.end()
 	w.requireNothingLeft()
 }

@@ -20,8 +20,9 @@ type queue struct {
 	prefix   string // the same without the >
 	consumer atomic.Pointer[jetstream.Consumer]
 	slots    slots
-	// acknowledged counts what this process finished, so that the purge runs only after work.
-	acknowledged atomic.Uint64
+	// purgeable counts the reasons to look for what can be purged: what this process finished, and each sweep, for what others
+	// finished who then went.
+	purgeable atomic.Uint64
 	purged       uint64 // stream sequence up to which this process has purged; of the purging goroutine
 }
 

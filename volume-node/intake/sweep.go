@@ -66,6 +66,9 @@ func (i *Intake) sweep(ctx context.Context, queues []*queue) {
 }
 
 func (s *sweeper) round(ctx context.Context) error {
+	for _, q := range s.queues {
+		q.purgeable.Add(1)
+	}
 	if err := s.collect(ctx); err != nil {
 		return err
 	}
