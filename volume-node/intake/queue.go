@@ -23,7 +23,7 @@ type queue struct {
 	// purgeable counts the reasons to look for what can be purged: what this process finished, and each sweep, for what others
 	// finished who then went.
 	purgeable atomic.Uint64
-	purged       uint64 // stream sequence up to which this process has purged; of the purging goroutine
+	purged    uint64 // stream sequence up to which this process has purged; of the purging goroutine
 }
 
 func (i *Intake) open(ctx context.Context, backend string) (*queue, error) {
