@@ -20,7 +20,7 @@ const seedVariable = "KVLOCK_SIM_SEED"
 // histories of one run of the tests; with the race detector, which is slow, and -short there are fewer.
 const (
 	histories = 5_000
-	few       = 100
+	few       = 50
 )
 
 // mustMeet is what has to happen in the histories of one run: a fault that is never met proves nothing.

@@ -49,7 +49,6 @@ type result struct {
 	steps  int
 	met    map[string]int
 	trace  []string
-	passed time.Duration
 }
 
 // kind of an event.
@@ -88,7 +87,7 @@ func simulate(p plan) result {
 		w.procs = append(w.procs, w.start(fmt.Sprintf("p%d", i+1), 1, p.operations))
 	}
 	w.run()
-	return result{w.failed, w.sum, w.step, w.met, w.trace, time.Since(w.begin)}
+	return result{w.failed, w.sum, w.step, w.met, w.trace}
 }
 
 // Limits of a history.
