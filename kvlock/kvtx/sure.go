@@ -1,6 +1,9 @@
 package kvtx
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Sure marks an error with which an [Store.Update] function says that entries do not fit together. They are read one after another, so
 // those that do not fit may be of two moments, and nothing of it true. Such an error is returned only when the function comes to one
@@ -13,7 +16,7 @@ func (e *sureError) Unwrap() error { return e.error }
 
 // look is what a function had read when it came to an error that must be sure.
 type look struct {
-	at    uint64 // Of the store's clock, after all of it was read.
+	at    uint64 // Of the store's clock, after all of it was read; 0: there was none.
 	reads []Entry
 }
 
@@ -25,18 +28,8 @@ func (s *snapshot) doubtful(err error) bool {
 	}
 	before := s.m.look
 	s.m.look = look{at: s.group.store.clock.Add(1), reads: s.reads}
-	return len(s.pending) > 0 || s.oldest < before.at || !same(before.reads, s.reads)
+	return before.at == 0 || len(s.pending) > 0 || s.oldest < before.at || !slices.EqualFunc(before.reads, s.reads, same)
 }
 
 // same says whether two runs of a function have read the same.
-func same(a, b []Entry) bool {
-	if len(a) == 0 || len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].Key != b[i].Key || a[i].Revision != b[i].Revision || a[i].Exists != b[i].Exists {
-			return false
-		}
-	}
-	return true
-}
+func same(a, b Entry) bool { return a.Key == b.Key && a.Revision == b.Revision && a.Exists == b.Exists }

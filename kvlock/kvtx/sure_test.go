@@ -73,6 +73,16 @@ func TestASureErrorIsOfOneMoment(t *testing.T) {
 	}
 }
 
+// TestASureErrorThatRestsOnNothingIsTold: a function that has read nothing comes to it again, and that is all that there is to look at.
+func TestASureErrorThatRestsOnNothingIsTold(t *testing.T) {
+	t.Parallel()
+	runs := 0
+	_, err := newStore(t).Update(ctx(t), nil, func(kvtx.Snapshot, *kvtx.Tx) error { runs++; return kvtx.Sure(errDiffer) })
+	if !errors.Is(err, errDiffer) || runs != 2 {
+		t.Errorf("Update = %v after %d runs, want %v after 2", err, runs, errDiffer)
+	}
+}
+
 // TestWhatIsStagedOnOldEntriesIsDecidedAnew: a function that stages what cannot be, because of what this process remembers, runs again.
 func TestWhatIsStagedOnOldEntriesIsDecidedAnew(t *testing.T) {
 	t.Parallel()
