@@ -14,8 +14,9 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 )
 
-// fenceLimit bounds the wait for one node, which may have to end a writer first.
-const fenceLimit = 2 * time.Minute
+// fenceLimit bounds the wait for one node, which may have to end a writer first. A node tries for 2 minutes and then says why it could not: that
+// is to be heard.
+const fenceLimit = 2*time.Minute + 15*time.Second
 
 // fences asks the volume nodes that serve a backend.
 type fences struct {

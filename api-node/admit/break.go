@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -59,7 +60,7 @@ func (a *Admitter) Break(ctx context.Context, c Caller, b Break) (block.Operatio
 	if err != nil {
 		return id, a.operated(id, "broken", err)
 	}
-	if rec, err = a.locks.Void(ctx, string(id), who(c, b.Reason)); err != nil {
+	if rec, err = a.makeVoid(ctx, string(id), who(c, b.Reason)); err != nil {
 		return id, a.operated(id, "broken", err)
 	}
 	if !rec.Live() {
@@ -107,13 +108,7 @@ func (a *Admitter) holder(ctx context.Context, b Break) (block.OperationID, erro
 
 // first lists some of the IDs.
 func first(ids []string, most int) string {
-	text := ""
-	for i, id := range ids[:min(most, len(ids))] {
-		if i > 0 {
-			text += ", "
-		}
-		text += id
-	}
+	text := strings.Join(ids[:min(most, len(ids))], ", ")
 	if more := len(ids) - most; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
@@ -143,6 +138,13 @@ func (a *Admitter) breakable(ctx context.Context, b Break, owner string) (kvlock
 		"which leaves what it works on half done", owner, rec.Phase, describe(h, a.now()))
 	e.Holder = h
 	return rec, e
+}
+
+// makeVoid is the locker's Void, for as long as a caller should wait.
+func (a *Admitter) makeVoid(ctx context.Context, owner, reason string) (kvlock.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	return a.locks.Void(ctx, owner, reason)
 }
 
 // repair takes an operation that has ended, or has no record, out of the locks that still name it.
