@@ -26,9 +26,9 @@
 //	POST /scoria/v1/operations/{id}/resume      202; drives a stuck one on
 //	POST /scoria/v1/operations/{id}/abandon     202; {"reason": "…"}; gives a stuck one up
 //	GET  /scoria/v1/locks                       {"locks": [lock …]}; ?all_projects as above does not apply: locks have no project
-//	GET  /scoria/v1/locks/{key}                 {"locks": [lock …]}; a key, or the ID of a volume or a snapshot for all its keys
+//	GET  /scoria/v1/locks/{key}                 {"locks": [lock …]}; a key, or the ID of a volume, a snapshot or an attachment for all its keys
 //	POST /scoria/v1/locks/{key}/break           200; {"reason": "…", "operation": "ID", "force": true}; admins: takes its locks away from who holds
-//	                                            the key; operation where several do, force if it runs
+//	                                            the key; operation where several do, force if it runs. {"operation": {"id"}} alone if it has no record
 //	GET  /scoria/v1/verify (also POST)          a Report of package verify: do books, locks and backends agree
 //	GET  /scoria/v1/nodes                       {"nodes": […]}
 //	GET  /scoria/v1/backends                    {"backends": […]}
@@ -37,7 +37,7 @@
 //	GET  /readyz                                200, or 503 and the reason
 //
 // A lock is {"key", "mode", "holders": [{"operation", "kind", "mode", "project", "resource", "phase", "step", "attempt",
-// "epoch", "worker", "since", "age_seconds", "step_waits", "error", "released_by"}], "waiting": [{"operation", "mode", "since"}]};
+// "epoch", "taken_over", "worker", "since", "step_since", "step_waits", "age_seconds", "error", "released_by"}], "waiting": [{"operation", "mode", "since"}]};
 // released_by says in words what will release it, step_waits what its step waits for.
 //
 // # While NATS does not answer
