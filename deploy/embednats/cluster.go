@@ -28,20 +28,20 @@ func StartCluster(ctx context.Context, cfg Config, n int, log *slog.Logger) (*Cl
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Cluster{}
-	routes, err := freeRoutes(ctx, n)
+	ports, err := freePorts(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	for i, route := range routes {
-		port, err := strconv.Atoi(route.Port())
-		if err != nil {
-			return nil, err
-		}
+	var routes []*url.URL
+	for _, port := range ports {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: net.JoinHostPort(loopback, strconv.Itoa(port))})
+	}
+	for i, port := range ports {
 		opts := &server.Options{
 			ServerName: cfg.Name + "-" + strconv.Itoa(i), JetStream: true, StoreDir: filepath.Join(cfg.Dir, strconv.Itoa(i)), SyncAlways: true,
 			JetStreamMaxStore: noLimit, NoSigs: true, DisableShortFirstPing: true,
-			Host: "127.0.0.1", Port: server.RANDOM_PORT, // a server that does not listen (nats-server 2.15.2) does not listen for the others either
-			Cluster: server.ClusterOpts{Name: cfg.Name, Host: "127.0.0.1", Port: port}, Routes: routes,
+			Host: loopback, Port: server.RANDOM_PORT, // a server that does not listen (nats-server 2.15.2) does not listen for the others either
+			Cluster: server.ClusterOpts{Name: cfg.Name, Host: loopback, Port: port}, Routes: routes,
 		}
 		srv, err := server.NewServer(opts)
 		if err != nil {
@@ -59,18 +59,20 @@ func StartCluster(ctx context.Context, cfg Config, n int, log *slog.Logger) (*Cl
 	return c, nil
 }
 
-// freeRoutes finds ports for the servers' connections with each other: each has to know all of them at its start.
-func freeRoutes(ctx context.Context, n int) ([]*url.URL, error) {
-	var routes []*url.URL
+const loopback = "127.0.0.1"
+
+// freePorts finds ports for the servers' connections with each other: each has to know all of them at its start.
+func freePorts(ctx context.Context, n int) ([]int, error) {
+	var ports []int
 	for range n {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(loopback, "0"))
 		if err != nil {
 			return nil, err
 		}
 		defer l.Close() // after all: none is given twice
-		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
-	return routes, nil
+	return ports, nil
 }
 
 // formed waits until one of them leads all.

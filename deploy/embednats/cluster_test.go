@@ -31,7 +31,7 @@ func TestAClusterKeepsAStreamThreeTimes(t *testing.T) {
 	}
 	info, err := store.Stream().Info(t.Context())
 	if err != nil || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
-		t.Errorf("cluster of the stream = %+v, %v: want a leader and two replicas", info.Cluster, err)
+		t.Errorf("the stream is %+v, %v: want a leader and two replicas", info, err)
 	}
 	var tx kvtx.Tx
 	tx.Put("a", []byte("1"), 0)

@@ -2,16 +2,16 @@
 //
 // Nouns: a Server is one running server; its URL is where others connect, Connect is for the own process. A server whose stream
 // met an error when it wrote is broken: it answers no write any more (nats-server 2.15.2), also when the disk has room again, until
-// it is started again.
+// it is started again. A Cluster is several servers on one disk, for measuring.
 //
-// Invariants:
+// Invariants, of a Server:
 //   - JetStream keeps its data in files and syncs them before it acknowledges (sync always), so that what was
 //     acknowledged survives a loss of power.
 //   - The server is the only one on its directory.
 //   - Connections find the server again after a Restart: those of this process as well as those over the network.
 //   - The server sets no limit of its own to what it stores: the disk is the limit.
 //
-// It makes no cluster: three servers in independent failure domains are configured with NATS' own means.
+// It makes no cluster that stands more than one server does: three servers in independent failure domains are configured with NATS' own means.
 package embednats
 
 import (
