@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,9 +158,8 @@ func readersWriter(_ context.Context, b *lockBench) (doing, func(context.Context
 // thousandReaders: a thousand hold the key while the workers share it too. What is measured is how long a worker's acquire takes.
 func thousandReaders(ctx context.Context, b *lockBench) (doing, func(context.Context) error, error) {
 	claim := kvlock.Shared("shared")
-	grants, errs := make([]kvlock.Grant, readers), make([]error, readers)
-	each(readers, func(i int) { grants[i], errs[i] = b.locker.TryAcquire(ctx, b.owner(), nil, claim) })
-	if err := errors.Join(errs...); err != nil {
+	grants := make([]kvlock.Grant, readers)
+	if err := each(readers, func(i int) (err error) { grants[i], err = b.locker.TryAcquire(ctx, b.owner(), nil, claim); return err }); err != nil {
 		return nil, nil, err
 	}
 	do := func(ctx context.Context, _ int) (time.Duration, error) {
@@ -172,16 +172,17 @@ func thousandReaders(ctx context.Context, b *lockBench) (doing, func(context.Con
 		return took, b.locker.Release(ctx, g)
 	}
 	return do, func(ctx context.Context) error {
-		each(readers, func(i int) { errs[i] = b.locker.Release(ctx, grants[i]) })
-		return errors.Join(errs...)
+		return each(readers, func(i int) error { return b.locker.Release(ctx, grants[i]) })
 	}, nil
 }
 
-// each does n things at the same time.
-func each(n int, do func(int)) {
+// each does n things at the same time, and returns the first of their errors: they are all alike.
+func each(n int, do func(int) error) error {
+	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
-		all.Go(func() { do(i) })
+		all.Go(func() { errs[i] = do(i) })
 	}
 	all.Wait()
+	return cmp.Or(errs...)
 }
