@@ -58,11 +58,16 @@ func (n *Node) take(ctx context.Context, subjects []string, handle func(context.
 			}
 		}
 	})
-	return func() {
+	stop = func() {
 		unsubscribe()
 		cancel()
 		handling.Wait()
-	}, conn.Flush()
+	}
+	if err := conn.Flush(); err != nil {
+		stop()
+		return nil, fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	return stop, nil
 }
 
 func (n *Node) respond(ctx context.Context, m *nats.Msg, answer any) {
