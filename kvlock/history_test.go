@@ -8,14 +8,12 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/internal/history"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest/natstest"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -35,74 +33,6 @@ func seed(t *testing.T) uint64 {
 	return s
 }
 
-// verb is what was done to one key, as its caller saw it.
-type verb struct {
-	owner   string
-	mode    kvlock.Mode // wanted; ModeNone: given back
-	refused bool
-	holders string // of a refusal: who held the key
-}
-
-// history collects what the callers saw of each key.
-type history struct {
-	begin time.Time
-	mu    sync.Mutex
-	keys  map[string][]porcupine.Operation
-}
-
-func (h *history) now() int64 { return time.Since(h.begin).Nanoseconds() }
-
-func (h *history) add(client int, key string, call int64, v verb) {
-	end := h.now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.keys[key] = append(h.keys[key], porcupine.Operation{ClientId: client, Input: v, Call: call, Return: end})
-}
-
-// holding is the state of one key in the model: "mode owner,owner…" with the owners sorted; "" is free.
-type holding string
-
-func (s holding) parts() (mode kvlock.Mode, owners []string) {
-	if s == "" {
-		return kvlock.ModeNone, nil
-	}
-	m, list, _ := strings.Cut(string(s), " ")
-	n, _ := strconv.Atoi(m)
-	return kvlock.Mode(n), strings.Split(list, ",")
-}
-
-func makeHolding(mode kvlock.Mode, owners []string) holding {
-	if len(owners) == 0 {
-		return ""
-	}
-	owners = slices.Sorted(slices.Values(owners))
-	return holding(strconv.Itoa(int(mode)) + " " + strings.Join(owners, ","))
-}
-
-// step is the whole specification of a lock.
-func step(s holding, v verb) (bool, holding) {
-	mode, owners := s.parts()
-	switch {
-	case v.mode == kvlock.ModeNone:
-		rest := slices.DeleteFunc(slices.Clone(owners), func(o string) bool { return o == v.owner })
-		return len(rest) == len(owners)-1, makeHolding(mode, rest)
-	case v.refused:
-		conflict := mode == kvlock.ModeExclusive || mode == kvlock.ModeShared && v.mode == kvlock.ModeExclusive
-		return conflict && strings.Join(owners, ",") == v.holders, s
-	case mode == kvlock.ModeNone, mode == kvlock.ModeShared && v.mode == kvlock.ModeShared:
-		return true, makeHolding(v.mode, append(slices.Clone(owners), v.owner))
-	}
-	return false, s
-}
-
-var lockModel = porcupine.Model{
-	Init: func() any { return holding("") },
-	Step: func(state, input, _ any) (bool, any) {
-		ok, next := step(state.(holding), input.(verb))
-		return ok, next
-	},
-}
-
 // actor runs operations one after another on one process of several.
 type actor struct {
 	t       *testing.T
@@ -111,7 +41,7 @@ type actor struct {
 	lockers []*kvlock.Locker // its own process first
 	faults  *kvlocktest.Faults
 	keys    []string
-	h       *history
+	rec     *history.Recorder
 	waits   bool // some operations wait in line
 }
 
@@ -136,7 +66,8 @@ func (a *actor) operation(ctx context.Context, owner string) {
 		fault := []kvlocktest.Fault{kvlocktest.RequestLost, kvlocktest.AnswerLost}[a.rng.IntN(2)]
 		a.faults.Arm(fault, 1+a.rng.IntN(5), nil, kvtx.Write, kvtx.Batch)
 	}
-	call := a.h.now()
+	call := a.rec.Begin()
+	defer call.End()
 	g, err := a.acquire(ctx, owner, claims)
 	var conflict *kvlock.ConflictError
 	switch {
@@ -152,8 +83,7 @@ func (a *actor) operation(ctx context.Context, owner string) {
 			for _, h := range c.Holders {
 				holders = append(holders, h.Owner)
 			}
-			slices.Sort(holders)
-			a.h.add(a.client, c.Claim.Key, call, verb{owner: owner, mode: c.Claim.Mode, refused: true, holders: strings.Join(holders, ",")})
+			call.Saw(c.Claim.Key, history.Lock{Verb: history.Refuse, Owner: owner, Mode: c.Claim.Mode, Holders: history.Holders(holders)})
 		}
 		return
 	case err != nil:
@@ -161,13 +91,13 @@ func (a *actor) operation(ctx context.Context, owner string) {
 		return
 	}
 	for _, c := range claims {
-		a.h.add(a.client, c.Key, call, verb{owner: owner, mode: c.Mode})
+		call.Saw(c.Key, history.Lock{Verb: history.Take, Owner: owner, Mode: c.Mode})
 	}
 	a.finish(ctx, owner, g, claims)
 }
 
 // gaveUp notes that an operation which gave up had its claims for a moment, if it was granted just then.
-func (a *actor) gaveUp(ctx context.Context, owner string, call int64, claims []kvlock.Claim) {
+func (a *actor) gaveUp(ctx context.Context, owner string, call history.Call, claims []kvlock.Claim) {
 	rec, err := a.lockers[0].Record(ctx, owner)
 	if errors.Is(err, kvlock.ErrNotFound) || err == nil && rec.Granted.IsZero() {
 		return
@@ -176,8 +106,8 @@ func (a *actor) gaveUp(ctx context.Context, owner string, call int64, claims []k
 		a.t.Errorf("Record(%s) after giving up is %s, %v: want it ended", owner, rec.Phase, err)
 	}
 	for _, c := range claims {
-		a.h.add(a.client, c.Key, call, verb{owner: owner, mode: c.Mode})
-		a.h.add(a.client, c.Key, call, verb{owner: owner})
+		call.Saw(c.Key, history.Lock{Verb: history.Take, Owner: owner, Mode: c.Mode})
+		call.Saw(c.Key, history.Lock{Verb: history.Give, Owner: owner})
 	}
 }
 
@@ -226,7 +156,8 @@ func (a *actor) finish(ctx context.Context, owner string, g kvlock.Grant, claims
 			return
 		}
 	}
-	call := a.h.now()
+	call := a.rec.Begin()
+	defer call.End()
 	var err error
 	switch a.rng.IntN(4) {
 	case 0:
@@ -241,7 +172,7 @@ func (a *actor) finish(ctx context.Context, owner string, g kvlock.Grant, claims
 		return
 	}
 	for _, c := range claims {
-		a.h.add(a.client, c.Key, call, verb{owner: owner})
+		call.Saw(c.Key, history.Lock{Verb: history.Give, Owner: owner})
 	}
 }
 
@@ -279,7 +210,7 @@ func checkHistory(t *testing.T, operations int, waits bool, disturb func(srv *na
 		faults[i] = &kvlocktest.Faults{}
 		lockers[i] = kvlock.New(srv.Store(t, kvtx.WithInterceptor(faults[i].Intercept)))
 	}
-	h := &history{begin: time.Now(), keys: map[string][]porcupine.Operation{}}
+	rec := history.NewRecorder()
 
 	ctx, stop := context.WithCancel(t.Context())
 	var watch sync.WaitGroup
@@ -297,7 +228,7 @@ func checkHistory(t *testing.T, operations int, waits bool, disturb func(srv *na
 	for i := range processes * actorsEach {
 		own := i % processes
 		a := &actor{
-			t: t, client: i, rng: rand.New(rand.NewPCG(s, uint64(i))), h: h, faults: faults[own],
+			t: t, client: i, rng: rand.New(rand.NewPCG(s, uint64(i))), rec: rec, faults: faults[own],
 			lockers: append([]*kvlock.Locker{lockers[own]}, lockers...), keys: []string{"a", "b", "c"},
 			waits: waits,
 		}
@@ -314,24 +245,13 @@ func checkHistory(t *testing.T, operations int, waits bool, disturb func(srv *na
 
 	kvlocktest.RequireFree(t, lockers[0])
 	kvlocktest.RequireSound(t, lockers[0])
-	for key, ops := range h.keys {
-		refused := 0
-		for _, op := range ops {
-			if op.Input.(verb).refused {
-				refused++
-			}
-		}
-		t.Logf("key %s: %d events, %d refusals", key, len(ops), refused)
-		switch porcupine.CheckOperationsTimeout(lockModel, ops, time.Minute) {
-		case porcupine.Ok:
-		case porcupine.Illegal:
-			t.Errorf("key %s: the history is not that of a lock", key)
-		case porcupine.Unknown:
-			t.Errorf("key %s: the history was not decided in time", key)
-		}
-		if refused == 0 {
-			t.Errorf("key %s: nothing was refused: the test is blind", key)
-		}
+	if err := rec.Check(history.Locks, time.Minute); err != nil {
+		t.Error(err)
+	}
+	events := rec.Count(func(any, bool) bool { return true })
+	refused := rec.Count(func(e any, _ bool) bool { return e.(history.Lock).Verb == history.Refuse })
+	if t.Logf("%d events, %d refusals", events, refused); refused == 0 {
+		t.Error("nothing was refused: the test is blind")
 	}
 }
 
@@ -349,34 +269,4 @@ func auditWhile(ctx context.Context, t *testing.T, l *kvlock.Locker) {
 		}
 	}
 	t.Logf("%d rounds of verification", rounds)
-}
-
-// The model must see what it is there to see.
-func TestTheModelOfALockIsNotBlind(t *testing.T) {
-	t.Parallel()
-	at := func(call, ret int64, v verb) porcupine.Operation {
-		return porcupine.Operation{Input: v, Call: call, Return: ret}
-	}
-	x, s := kvlock.ModeExclusive, kvlock.ModeShared
-	for name, c := range map[string]struct {
-		ops  []porcupine.Operation
-		want bool
-	}{
-		"readers together": {[]porcupine.Operation{
-			at(0, 1, verb{owner: "a", mode: s}), at(2, 3, verb{owner: "b", mode: s}), at(4, 5, verb{owner: "a"}),
-		}, true},
-		"two writers":            {[]porcupine.Operation{at(0, 1, verb{owner: "a", mode: x}), at(2, 3, verb{owner: "b", mode: x})}, false},
-		"reader beside a writer": {[]porcupine.Operation{at(0, 1, verb{owner: "a", mode: x}), at(2, 3, verb{owner: "b", mode: s})}, false},
-		"writer beside a reader": {[]porcupine.Operation{at(0, 1, verb{owner: "a", mode: s}), at(2, 3, verb{owner: "b", mode: x})}, false},
-		"handed over while the release runs": {[]porcupine.Operation{
-			at(0, 1, verb{owner: "a", mode: x}), at(2, 9, verb{owner: "a"}), at(3, 4, verb{owner: "b", mode: x}),
-		}, true},
-		"refused for nothing":   {[]porcupine.Operation{at(0, 1, verb{owner: "a", mode: x, refused: true})}, false},
-		"refused for the wrong": {[]porcupine.Operation{at(0, 1, verb{owner: "a", mode: x}), at(2, 3, verb{owner: "b", mode: x, refused: true, holders: "c"})}, false},
-		"released twice":        {[]porcupine.Operation{at(0, 1, verb{owner: "a", mode: x}), at(2, 3, verb{owner: "a"}), at(4, 5, verb{owner: "a"})}, false},
-	} {
-		if got := porcupine.CheckOperations(lockModel, c.ops); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
 }
