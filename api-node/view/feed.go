@@ -18,7 +18,7 @@ const (
 	// maxDelay is how long a collected event waits for the ones that the server said would follow, maxOpen how long one waits
 	// for the rest of its commit. Both end waits for what was replaced or removed before it was delivered.
 	maxDelay = 10 * time.Millisecond
-	maxOpen  = time.Second
+	maxOpen  = 10 * time.Second
 )
 
 // receipts is the prefix of the keys that package kvtx writes last in every commit of several messages. The server may
