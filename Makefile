@@ -17,7 +17,7 @@ TIMEOUT     ?= 10m
 export CGO_ENABLED := 0
 export GOFLAGS     := $(strip -trimpath $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)))
 
-.PHONY: help build run deps test model check lint race vuln long bench clean
+.PHONY: help build run deps test model check lint race vuln long mutants bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,10 @@ vuln:
 	@.ci/vuln $(GOVULN) $(GOVULN_V)
 
 long: deps build ## hours of random histories; prints its seeds (SCORIA_LONG=6h make long)
-	SCORIA_BIN=$(abspath $(BIN)) SCORIA_LONG=$${SCORIA_LONG:-1h} $(GO) test -count=1 -timeout 0 -v -run 'Long' ./integration/... ./kvlock/sim ./kvlock/model
+	SCORIA_BIN=$(abspath $(BIN)) SCORIA_LONG=$${SCORIA_LONG:-1h} $(GO) test -count=1 -timeout 0 -v -run 'Long' ./integration/... ./kvlock/sim ./kvlock/model ./kvlock/linearizability ./kvlock/mutants
+
+mutants: ## put faults into kvlock on purpose: a test must find each
+	$(GO) test -count=1 -timeout $(TIMEOUT) -v -run '^TestEachMutantIsFound$$' ./kvlock/mutants
 
 bench: build ## the figures of the README
 	$(BIN) bench api

@@ -89,14 +89,14 @@ func kill(t *testing.T, w *world) {
 	w.whole(t)
 }
 
-// stop stops a server with calls in flight, until clients have repeated some that it did not answer; of three, until another one leads.
+// stop stops a server with calls in flight, until some of them were not answered in time; of three, until another one leads.
 func stop(t *testing.T, w *world) {
 	s, leads := w.victim(t)
 	w.inFlight(t)
-	before := w.repeated.Load()
+	before := w.unanswered.Load()
 	s.signal(t, syscall.SIGSTOP)
 	w.until(t, s.Name+" is stopped", func() bool { return s.state() == 'T' })
-	w.until(t, "a client repeats a call that was in flight", func() bool { return w.repeated.Load() > before })
+	w.until(t, "a call that was in flight is not answered", func() bool { return w.unanswered.Load() > before })
 	if len(w.servers) > 1 {
 		if leads {
 			w.succeeded(t, s)
