@@ -13,8 +13,10 @@ import (
 // named begins the keys of named locks.
 const named = "named."
 
-// NamedKey is the key of a named lock, as it stands among the claims of the operation that has it.
+// NamedKey is the key of a named lock, as it stands among the claims of the operation that has it. No operation can claim it from its beginning.
 func NamedKey(name string) string { return named + name }
+
+func (c Claim) isNamed() bool { return strings.HasPrefix(c.Key, named) }
 
 // StageLockNamed stages that an operation that runs takes a named lock: one more key, exclusively, for a moment inside of its work, such
 // as a pool of storage that several nodes reach. fence is that of the operation's worker, or of the break of a void one.
@@ -121,9 +123,8 @@ func (l *Locker) worked(s kvtx.Snapshot, owner string, fence Fence) (Record, err
 
 // giveBack takes the operation's named locks away from it. It says whether all of them could be read.
 func (h *handover) giveBack(rec *Record) bool {
-	isNamed := func(c Claim) bool { return strings.HasPrefix(c.Key, named) }
 	for _, c := range rec.Claims {
-		if !isNamed(c) {
+		if !c.isNamed() {
 			continue
 		}
 		lk := h.lock(c.Key)
@@ -135,7 +136,7 @@ func (h *handover) giveBack(rec *Record) bool {
 			h.look = append(h.look, c.Key)
 		}
 	}
-	rec.Claims = slices.DeleteFunc(slices.Clone(rec.Claims), isNamed)
+	rec.Claims = slices.DeleteFunc(slices.Clone(rec.Claims), Claim.isNamed)
 	h.run() // nobody should wait in such a line
 	return true
 }

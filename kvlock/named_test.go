@@ -46,6 +46,18 @@ func TestANamedLockIsOneOperationsAtATime(t *testing.T) {
 	kvlocktest.RequireSound(t, l)
 }
 
+// The key of a named lock is no claim: it would be given back while its operation needs it.
+func TestTheKeyOfANamedLockIsNoClaim(t *testing.T) {
+	t.Parallel()
+	l := newLocker(t)
+	key := kvlock.Exclusive(kvlock.NamedKey("pool"))
+	_, err := l.TryAcquire(t.Context(), "op-1", nil, kvlock.Exclusive("volume.v1"), key)
+	wantErr(t, "TryAcquire", err, kvlock.ErrInvalid)
+	_, err = l.Queue(t.Context(), "op-1", nil, kvlock.Wait{}, key)
+	wantErr(t, "Queue", err, kvlock.ErrInvalid)
+	kvlocktest.RequireFree(t, l)
+}
+
 // A worker that was overtaken neither takes a named lock nor gives its successor's back; the successor has what it left.
 func TestAnOvertakenWorkerHasNoNamedLock(t *testing.T) {
 	t.Parallel()

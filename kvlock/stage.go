@@ -3,6 +3,7 @@ package kvlock
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
@@ -23,6 +24,9 @@ func (l *Locker) newRecord(s kvtx.Snapshot, owner string, payload []byte, claims
 	claims, err := Normalize(claims)
 	if err != nil {
 		return Record{}, err
+	}
+	if i := slices.IndexFunc(claims, Claim.isNamed); i >= 0 {
+		return Record{}, fmt.Errorf("%w: key %s is that of a named lock, which an operation takes while it runs", ErrInvalid, claims[i].Key)
 	}
 	entry, err := s.Get(OwnerKey(owner))
 	if err != nil {
