@@ -136,6 +136,9 @@ func (f *Faults) Intercept(ctx context.Context, call kvtx.Call, next func(contex
 		}
 		return errDisturbed
 	case Delayed:
+		if call.Kind == kvtx.Read { // It changes nothing when it arrives.
+			return errDisturbed
+		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.late = append(f.late, func() { _ = next(context.WithoutCancel(ctx)) }) // Nobody waits for its answer any more.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -166,13 +167,21 @@ func (s *Store) exchange(ctx context.Context, kind Kind, keys func() []string, d
 	if s.opts.intercept == nil {
 		return do(ctx)
 	}
+	var mu sync.Mutex // The interceptor may let the exchange happen when nobody waits for it any more.
 	var answer error
-	called := false
+	called, over := false, false
 	err := s.opts.intercept(ctx, Call{Kind: kind, Keys: keys()}, func(ctx context.Context) error {
-		called = true
-		answer = do(ctx)
-		return answer
+		got := do(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			called, answer = true, got
+		}
+		return got
 	})
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
 	if err != nil && (!called || !errors.Is(err, answer)) {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}

@@ -102,7 +102,9 @@ func (w *world) run() {
 		// A moment passes with each step: what two of them set off does not come due at once.
 		<-time.After(time.Nanosecond)
 		synctest.Wait()
+		w.mu.Lock()
 		w.step++ // While all wait: what happens in this step is born in it.
+		w.mu.Unlock()
 		switch {
 		case len(w.failed) > 0:
 			w.end()
