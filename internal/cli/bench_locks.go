@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,7 +38,7 @@ type connect func(...nats.Option) (*nats.Conn, error)
 
 func benchLocks(ctx context.Context, b *benchFlags, l bench.Length, progress func(string)) ([]bench.Row, error) {
 	if b.servers != 1 && b.servers != 3 {
-		return nil, fmt.Errorf("setting servers: value %d: there can be 1 or 3", b.servers)
+		return nil, &usageError{&assembly.SettingError{Name: "servers", Value: strconv.Itoa(b.servers), Want: "want 1 or 3"}}
 	}
 	if b.nats != "" {
 		return b.lockRows(ctx, func(opts ...nats.Option) (*nats.Conn, error) {
@@ -77,6 +79,9 @@ func (b *benchFlags) serve(ctx context.Context, dir string) (connect, func(), er
 	return cluster.Connect, cluster.Shutdown, nil
 }
 
+// removeLimit bounds the removal of the bucket.
+const removeLimit = 10 * time.Second
+
 // lockRows measures in a bucket of its own.
 func (b *benchFlags) lockRows(ctx context.Context, to connect, l bench.Length, progress func(string)) (rows []bench.Row, err error) {
 	nc, err := to()
@@ -105,7 +110,9 @@ func (b *benchFlags) lockRows(ctx context.Context, to connect, l bench.Length, p
 		return nil, err
 	}
 	defer func() {
-		err = errors.Join(err, store.Close(), js.DeleteStream(context.WithoutCancel(ctx), "KV_"+bucket))
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+		defer cancel()
+		err = errors.Join(err, store.Close(), js.DeleteStream(limited, "KV_"+bucket))
 	}()
 	sent := func() bench.Sent {
 		return bench.Sent{Bytes: nc.Stats().OutBytes, Batches: batches.Load(), Writes: writes.Load()}

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/scoria-storage/scoria/internal/bench"
+)
+
+func TestBenchOfLocksMeasuresAServerOfItsOwnAndRemovesIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	stdout, stderr, status := scoria(t, "bench", "locks", "--case", "own-keys", "--length", "100ms", "--dir", dir, "-o", "json")
+	var out bench.Result
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || status != 0 {
+		t.Fatalf("status %d, %v, said %q, printed %q", status, err, stderr, stdout)
+	}
+	for _, r := range out.Rows {
+		if r.Case != "own-keys" || r.Bytes <= 0 || r.Batches+r.Writes <= 0 {
+			t.Errorf("row %+v, want what was sent to be counted", r)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 || len(out.Rows) == 0 {
+		t.Errorf("%d rows; the directory holds %v, %v, want nothing", len(out.Rows), left, err)
+	}
+}
+
+func TestANumberOfServersThatIsNoneIsRefused(t *testing.T) {
+	t.Parallel()
+	_, stderr, status := scoria(t, "bench", "locks", "--servers", "2")
+	if status != 2 || !strings.Contains(stderr, "setting servers") || !strings.Contains(stderr, "2") {
+		t.Errorf("status %d, said %q, want 2 and the setting named", status, stderr)
+	}
+}
