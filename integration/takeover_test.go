@@ -217,6 +217,7 @@ func TestAProcessThatSleptBeforeTheFileLockChangesNothingLater(t *testing.T) {
 	harness.Eventually(t, 30*time.Second, "the process that slept finds that it was overtaken", func() bool {
 		return victim.runs(t, "volume.revert", "fenced") == 1
 	})
+	victim.saysOvertaken(t, id, "a claim with") // the file lock's fence refused it, before its record could
 	h.same(t, c, later, file)
 	if n := victim.runs(t, "volume.revert", "done"); n != 0 {
 		t.Errorf("the process that slept ended %d runs", n)
