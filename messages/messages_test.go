@@ -27,6 +27,7 @@ func examples() map[string]Request {
 			Metadata: map[string]string{"a": "b"}, FromSnapshot: block.SnapshotID(idB), SnapshotVolume: block.VolumeID(idC), SourceGiB: 2, Backend: "local"},
 		"volume.delete-1":   &DeleteVolume{Volume: block.VolumeID(idA)},
 		"volume.extend-1":   &ExtendVolume{Volume: block.VolumeID(idA), SizeGiB: 9, AllowAttached: true, FromGiB: 3},
+		"volume.extend-2":   &ExtendVolume{Volume: block.VolumeID(idA), SizeGiB: 9, FromGiB: 3, ChargeGiB: 6, Created: moment},
 		"volume.revert-1":   &RevertVolume{Volume: block.VolumeID(idA), Snapshot: block.SnapshotID(idB)},
 		"volume.attach-1":   &AttachVolume{Volume: block.VolumeID(idA), Attachment: block.AttachmentID(idB), Instance: idC, ReadOnly: true, Connector: []byte(`{}`)},
 		"volume.detach-1":   &DetachVolume{Attachment: block.AttachmentID(idA), Volume: block.VolumeID(idB)},
@@ -98,15 +99,20 @@ func TestEnvelopesOfEarlierReleasesAreRead(t *testing.T) {
 	op := Operation{ID: block.OperationID(idA), Kind: block.VolumeCreate, Project: "demo", User: "ann", Resource: idB, Phase: "running", Step: "create",
 		Steps: []string{"reserve", "create"}, Done: 1, Attempt: 2, Error: "e", Worker: "w", Epoch: 1, ProgressDone: 1, ProgressTotal: 2, Submitted: moment, EndedAt: moment,
 		Claims: []Claim{{"volume." + idB, "exclusive"}}}
+	overtaken := op
+	overtaken.TakenOver, overtaken.StepWaits = 1, "waits since 3s for the lock"
 	for name, v := range map[string]any{
 		"envelope-1":  &Envelope{V: 1, Operation: block.OperationID(idA), User: "ann", RequestID: "req-1", OnConflict: "refuse", Sent: moment, RequestVersion: 1, Request: Encode(&DeleteVolume{Volume: block.VolumeID(idA)})},
 		"query-1":     &Query{V: 1, Operation: block.OperationID(idA), Wait: time.Second},
 		"reply-1":     &Reply{V: 1, Operation: &op},
+		"reply-2":     &Reply{V: 1, Operation: &overtaken},
 		"refusal-1":   &Reply{V: 1, Error: &Error{Code: CodeInvalidVolume, Message: "m", Field: "f", Holder: &Holder{Operation: block.OperationID(idA), Kind: block.VolumeExtend, Mode: "exclusive", Step: "grow", Since: moment}}},
 		"update-1":    &Update{V: 1, Operation: op, At: moment},
 		"list-1":      &ListObjects{V: 1, Backend: "local", AfterClass: "volume", AfterID: idA},
 		"objects-1":   &Objects{V: 1, Objects: []Object{{"volume", idA, 1 << 30}}, More: true},
 		"objects-2":   &Objects{V: 1, Identity: "KQZPEXMRLSDHJ4WFEA2UT7VNBC", KeepsNoData: true},
+		"fence-1":     &RaiseFence{V: 1, Operation: block.OperationID(idA)},
+		"raised-1":    &FenceRaised{V: 1, Error: &Error{Code: CodeConflict, Message: "m"}},
 		"room-1":      &Room{V: 1, Short: "the disk is full"},
 		"processes-1": &Processes{V: 1, Processes: []string{"n1-AAAAAAAAAA", "n1-BBBBBBBBBB"}},
 	} {
