@@ -33,13 +33,21 @@ type Envelope struct {
 // Validate checks what stands around the request. When it was sent, and what to do on a conflict, are for who takes it to judge. The error is an
 // *Error that names the field.
 func (e *Envelope) Validate() error {
-	if e.V != EnvelopeVersion {
-		return Errorf(CodeUnsupported, "the envelope has version %d, this node reads version %d", e.V, EnvelopeVersion)
+	if err := CheckVersion("envelope", e.V); err != nil {
+		return err
 	}
 	if e.Operation != "" && !block.IsUUID(string(e.Operation)) {
 		return &Error{Code: CodeInvalid, Field: "operation", Message: "the operation ID is not a UUID in lower-case canonical form"}
 	}
 	return first(CheckPrintable("user", e.User), CheckPrintable("request_id", e.RequestID))
+}
+
+// CheckVersion refuses a message of a version that this release does not read. what names the message.
+func CheckVersion(what string, v int) error {
+	if v != EnvelopeVersion {
+		return Errorf(CodeUnsupported, "the %s has version %d, this node reads version %d", what, v, EnvelopeVersion)
+	}
+	return nil
 }
 
 // Query asks how an operation stands.

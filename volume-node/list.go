@@ -90,7 +90,11 @@ func (n *Node) processes(context.Context, []byte) any {
 func (n *Node) list(ctx context.Context, question []byte) any {
 	out := messages.Objects{V: messages.EnvelopeVersion}
 	var q messages.ListObjects
-	if err := messages.Decode(question, &q); err != nil {
+	err := messages.Decode(question, &q)
+	if err == nil {
+		err = messages.CheckVersion("question", q.V)
+	}
+	if err != nil {
 		out.Error = messages.AsError(err)
 		return out
 	}
@@ -105,7 +109,7 @@ func (n *Node) list(ctx context.Context, question []byte) any {
 		out.KeepsNoData = true
 		return out
 	}
-	err := n.served[i].List(ctx, func(o driver.Object) error {
+	err = n.served[i].List(ctx, func(o driver.Object) error {
 		if obj, ok := object(o); ok && order(obj, messages.Object{Class: q.AfterClass, ID: q.AfterID}) > 0 {
 			out.Objects = append(out.Objects, obj)
 		}

@@ -355,6 +355,21 @@ func TestExportsAreRestoredFromTheirAttachments(t *testing.T) {
 	}
 }
 
+func TestAQuestionOfAnotherVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.start(s.config("n1", "local=file:path=DIR/local"), s.deps())
+	var list messages.Objects
+	s.ask(messages.ProcessSubject("n1", s.processes("n1")[0], messages.NodeVerbList), messages.ListObjects{V: messages.EnvelopeVersion + 1, Backend: "local"}, &list)
+	var fence messages.FenceRaised
+	s.ask(messages.BackendSubject("n1", "local", messages.NodeVerbFence), messages.RaiseFence{V: messages.EnvelopeVersion + 1, Operation: "x"}, &fence)
+	for what, err := range map[string]*messages.Error{"list": list.Error, "fence": fence.Error} {
+		if err == nil || err.Code != messages.CodeUnsupported {
+			t.Errorf("%s: %v, want %s", what, err, messages.CodeUnsupported)
+		}
+	}
+}
+
 func TestNodeTellsWhatItsBackendsHold(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -364,6 +379,7 @@ func TestNodeTellsWhatItsBackendsHold(t *testing.T) {
 		t.Fatalf("processes %v, want one", processes)
 	}
 	ask := func(q messages.ListObjects) (o messages.Objects) {
+		q.V = messages.EnvelopeVersion
 		t.Helper()
 		q.V = messages.EnvelopeVersion
 		s.ask(messages.ProcessSubject("n1", processes[0], messages.NodeVerbList), q, &o)

@@ -254,8 +254,8 @@ func (i *Ingest) lookup(ctx context.Context, id block.OperationID) (*view.Operat
 }
 
 func (i *Ingest) find(ctx context.Context, project string, q messages.Query) (*view.Operation, error) {
-	if q.V != messages.EnvelopeVersion {
-		return nil, messages.Errorf(messages.CodeUnsupported, "the query has version %d, this node reads version %d", q.V, messages.EnvelopeVersion)
+	if err := messages.CheckVersion("query", q.V); err != nil {
+		return nil, err
 	}
 	op, err := i.lookup(ctx, q.Operation)
 	switch {
