@@ -19,6 +19,7 @@ import (
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/internal/history"
 	"github.com/scoria-storage/scoria/kvlock/internal/link"
+	"github.com/scoria-storage/scoria/kvlock/internal/long"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
@@ -90,14 +91,7 @@ func TestHistoriesOnThreeServers(t *testing.T) {
 
 // TestLongHistories makes new servers and histories until the time of SCORIA_LONG is over.
 func TestLongHistories(t *testing.T) {
-	text := os.Getenv("SCORIA_LONG")
-	if text == "" {
-		t.Skip("SCORIA_LONG, such as 1h, is not set")
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		t.Fatalf("SCORIA_LONG=%q: want a duration such as 1h", text)
-	}
+	d := long.For(t)
 	for begin := time.Now(); time.Since(begin) < d && !t.Failed(); {
 		t.Run("one server", func(t *testing.T) { run(t, 1, number(t, "SCORIA_ROUNDS", 3)) })
 		t.Run("three servers", func(t *testing.T) { run(t, 3, number(t, "SCORIA_ROUNDS", 3)) })

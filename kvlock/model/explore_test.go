@@ -2,9 +2,10 @@ package model
 
 import (
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/long"
 )
 
 // enough is more states than any world of a variant has.
@@ -69,7 +70,7 @@ func TestNoWorldViolatesAProperty(t *testing.T) {
 
 // TestLongWorlds is for make long.
 func TestLongWorlds(t *testing.T) {
-	needLong(t)
+	long.For(t)
 	for _, w := range LongWorlds() {
 		t.Run(w.Name, func(t *testing.T) { explore(t, w, 0) })
 	}
@@ -77,7 +78,7 @@ func TestLongWorlds(t *testing.T) {
 
 // TestLongRandomWorlds looks at worlds that are made at random, each with two faults at most: at all states, or at the nearest 300,000.
 func TestLongRandomWorlds(t *testing.T) {
-	needLong(t)
+	long.For(t)
 	rnd := rand.New(rand.NewPCG(seed(t), 0))
 	states, whole := 0, 0
 	const worlds = 300
@@ -117,11 +118,4 @@ func randomWorld(rnd *rand.Rand) World {
 		w.Expiry = true
 	}
 	return w
-}
-
-func needLong(t *testing.T) {
-	t.Helper()
-	if os.Getenv("SCORIA_LONG") == "" {
-		t.Skip("SCORIA_LONG is not set: make long sets it")
-	}
 }

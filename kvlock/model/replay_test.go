@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/internal/long"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest/natstest"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
@@ -54,7 +55,7 @@ func TestKvlockDoesWhatTheModelDoes(t *testing.T) {
 
 // TestLongWalksOfTheModel is for make long.
 func TestLongWalksOfTheModel(t *testing.T) {
-	needLong(t)
+	long.For(t)
 	replayAll(t, 2_000)
 }
 
@@ -256,8 +257,8 @@ func (r *replay) do(st Step, to *State) error {
 			return r.adopt(st, grant)
 		}
 	case Stop:
-		if _, err := r.locks.Save(ctx, *grant, kvlock.Running, nil); err == nil {
-			return errors.New("a worker that was overtaken could save")
+		if _, err := r.locks.Save(ctx, *grant, kvlock.Running, nil); !errors.Is(err, kvlock.ErrAdopted) && !errors.Is(err, kvlock.ErrNotFound) {
+			return fmt.Errorf("save of a worker that was overtaken: %w", err)
 		}
 	case End, EndLost:
 		return r.end(st, *grant)

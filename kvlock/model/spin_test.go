@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/long"
 )
 
 // names are the assertions of lock.pml, by property.
@@ -183,7 +185,7 @@ func TestSpinFindsNoViolation(t *testing.T) {
 
 // TestLongSpin is for make long: every fault that lock.pml has, and, with every run, that it ends.
 func TestLongSpin(t *testing.T) {
-	needLong(t)
+	long.For(t)
 	needSpin(t)
 	w := with("two ends at once, every fault", []Spec{writer(a), writer(b), writer(ab).leaves()}, Crash, Lost, Twice, Broken)
 	for name, how := range map[string]struct{ compile, search []string }{

@@ -1,5 +1,7 @@
 package model
 
+import "fmt"
+
 // Phase is where an operation stands; those of kvlock that differ for the locks.
 type Phase uint8
 
@@ -138,6 +140,9 @@ type packer struct {
 }
 
 func (p *packer) put(v uint8, bits uint) {
+	if v>>bits != 0 { // it would look like another state
+		panic(fmt.Sprintf("model: %d does not fit into %d bits of a state", v, bits))
+	}
 	w, at := p.n/64, p.n%64
 	p.p[w] |= uint64(v) << at
 	if at+bits > 64 {

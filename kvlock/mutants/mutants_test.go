@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/long"
 )
 
 // atLeast is how many mutants there are to be.
@@ -152,9 +154,7 @@ func TestEachMutantIsFound(t *testing.T) {
 
 // TestLongEveryTestOnEveryMutant says which tests find each mutant. It is for make long.
 func TestLongEveryTestOnEveryMutant(t *testing.T) {
-	if os.Getenv("SCORIA_LONG") == "" {
-		t.Skip("it takes an hour: SCORIA_LONG=1h, as make long does")
-	}
+	long.For(t)
 	for _, m := range mutants(t) {
 		t.Run(m.name, func(t *testing.T) {
 			m.apply(t)

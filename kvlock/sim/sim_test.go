@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scoria-storage/scoria/kvlock/internal/long"
 )
 
 // seedVariable repeats one history, and writes what happened in it.
@@ -69,14 +71,7 @@ func TestHistories(t *testing.T) {
 
 // TestLongHistories runs histories until the time of SCORIA_LONG is over.
 func TestLongHistories(t *testing.T) {
-	text := os.Getenv("SCORIA_LONG")
-	if text == "" {
-		t.Skip("SCORIA_LONG, such as 1h, is not set")
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		t.Fatalf("SCORIA_LONG=%q: want a duration such as 1h", text)
-	}
+	d := long.For(t)
 	begin, n := time.Now(), 0
 	met, _ := many(t, rand.Uint64(), func(done int) bool { n = done; return time.Since(begin) < d && !t.Failed() })
 	t.Logf("%d histories", n)

@@ -29,6 +29,7 @@ type world struct {
 	begin  time.Time
 
 	healing bool      // Nothing goes wrong any more, and what was left is put in order.
+	limit   int       // The step in which all must be in order.
 	calm    time.Time // Until then nothing goes wrong, and no actor begins anything.
 	step    int
 	idle    time.Duration
@@ -92,8 +93,8 @@ func simulate(p plan) result {
 
 // Limits of a history.
 const (
-	maxSteps  = 8_000
-	maxFaulty = 3_000 // Steps until nothing goes wrong any more.
+	maxFaulty  = 3_000 // Steps until nothing goes wrong any more.
+	maxHealing = 5_000 // Steps from then on, beside those that what was under way then takes: a process that stood still for hours has asked often.
 )
 
 // run lets one event happen after another, each when all goroutines wait.
@@ -109,7 +110,7 @@ func (w *world) run() {
 		case len(w.failed) > 0:
 			w.end()
 			return
-		case w.step > maxSteps:
+		case w.healing && w.step > w.limit:
 			w.fail("no progress: %d steps, and still %s", w.step, w.left())
 		case w.healing && w.left() == "":
 			w.final()
@@ -117,6 +118,9 @@ func (w *world) run() {
 			return
 		case !w.healing && (w.step > maxFaulty || w.working() == 0):
 			w.heal()
+			w.mu.Lock()
+			w.limit = w.step + maxHealing + len(w.events)
+			w.mu.Unlock()
 		default:
 			w.next()
 		}
