@@ -35,6 +35,23 @@ type Target struct {
 	Remove bool
 }
 
+// Cases are the names of the cases of a bench.
+func Cases(bench string) (names []string) {
+	switch bench {
+	case "api":
+		for _, p := range apiParts {
+			names = append(names, p.cases...)
+		}
+	case "data":
+		names = []string{cloneCase}
+	case "locks":
+		for _, c := range lockCases {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
 // Row is one line of figures.
 type Row struct {
 	Case    string  `json:"case"`

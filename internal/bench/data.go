@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	cloneCase    = "clone-10g"
 	cloneGiB     = 10
 	writtenBytes = 2560 << 20
 	chunk        = 8 << 20
@@ -64,7 +65,7 @@ func Data(ctx context.Context, t Target, dir string, l Length, progress func(str
 		bare = append(bare, took)
 	}
 	f := newFloors(t.Store, l.Floor)
-	rows = []Row{rowOf("clone-10g", clones), rowOf("bare-reflink-10g", bare)}
+	rows = []Row{rowOf(cloneCase, clones), rowOf("bare-reflink-10g", bare)}
 	if f == nil {
 		return rows, nil
 	}

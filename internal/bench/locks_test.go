@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,14 +40,6 @@ func TestEveryCaseOfLocksIsMeasuredAndLeavesNoLock(t *testing.T) {
 		}
 	}
 	kvlocktest.RequireFree(t, kvlock.New(store))
-}
-
-func TestAnUnknownCaseOfLocksIsRefused(t *testing.T) {
-	t.Parallel()
-	_, err := Locks(t.Context(), LockTarget{}, DefaultLength, []string{"own-keys", "cold-key"}, func(string) {})
-	if err == nil || !strings.Contains(err.Error(), `"cold-key"`) {
-		t.Errorf("error = %v, want the case named", err)
-	}
 }
 
 func TestFairness(t *testing.T) {

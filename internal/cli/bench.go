@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -66,6 +68,11 @@ func (b *benchFlags) run(name string, run benchRun) func(*cobra.Command, []strin
 		p, err := newPrinter(cmd)
 		if err != nil {
 			return err
+		}
+		for _, c := range b.cases {
+			if known := bench.Cases(name); !slices.Contains(known, c) {
+				return &usageError{&assembly.SettingError{Name: "case", Value: c, Want: "want one of " + strings.Join(known, ", ")}}
+			}
 		}
 		l := bench.Length{Warm: b.length / 4, Row: b.length, Floor: b.length / 2}
 		stop, err := startProfile(b.profile)

@@ -34,3 +34,14 @@ func TestANumberOfServersThatIsNoneIsRefused(t *testing.T) {
 		t.Errorf("status %d, said %q, want 2 and the setting named", status, stderr)
 	}
 }
+
+// The case is looked at before a server is started.
+func TestACaseThatIsNoneIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"api", "data", "locks"} {
+		_, stderr, status := scoria(t, "bench", name, "--case", "cold-key")
+		if status != 2 || !strings.Contains(stderr, "setting case") || !strings.Contains(stderr, "cold-key") || !strings.Contains(stderr, bench.Cases(name)[0]) {
+			t.Errorf("bench %s: status %d, said %q, want 2, the setting and what there is", name, status, stderr)
+		}
+	}
+}
