@@ -152,6 +152,19 @@ func (h *house) write(t *testing.T, c *revertCase, blocks harness.Content) {
 	}
 }
 
+// goesOn has a host write to the volume that was reverted, and returns what it holds then, and its file.
+func (h *house) goesOn(t *testing.T, rnd *rand.Rand, c *revertCase) (harness.Content, uint64) {
+	t.Helper()
+	h.holds(t, c.volume, c.original)
+	h.Idle(t)
+	later := c.original.Clone()
+	for n, tag := range scattered(rnd, 16) {
+		later[n+1] = tag
+	}
+	h.write(t, c, later)
+	return later, h.inode(t, c.volume)
+}
+
 // frozen reverts the volume and stops the process that does it at a moment for which caught is true, before and after
 // the stop. It returns the operation, the process that is stopped, and the other one.
 func (h *house) frozen(t *testing.T, c *revertCase, caught func(op harness.Operation, w *worker) bool) (id string, victim, heir *worker) {
@@ -204,14 +217,7 @@ func TestAProcessThatSleptBeforeTheFileLockChangesNothingLater(t *testing.T) {
 	if op.Epoch < 2 || op.Worker != heir.name {
 		t.Errorf("the operation: %+v, want it ended by %s in a later epoch", op, heir.name)
 	}
-	h.holds(t, c.volume, c.original)
-	h.Idle(t)
-	later := c.original.Clone()
-	for n, tag := range scattered(rnd, 16) {
-		later[n+1] = tag
-	}
-	h.write(t, c, later)
-	file := h.inode(t, c.volume)
+	later, file := h.goesOn(t, rnd, c)
 
 	victim.thaw(t)
 	harness.Eventually(t, 30*time.Second, "the process that slept finds that it was overtaken", func() bool {

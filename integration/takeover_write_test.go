@@ -132,14 +132,7 @@ func TestAProcessThatSleptBeforeItsWriteIsRefused(t *testing.T) {
 	if op.Epoch < 2 || op.Worker != heir.name {
 		t.Errorf("the operation: %+v, want it ended by %s in a later epoch", op, heir.name)
 	}
-	h.holds(t, c.volume, c.original)
-	h.Idle(t)
-	later := c.original.Clone()
-	for n, tag := range scattered(rnd, 16) {
-		later[n+1] = tag
-	}
-	h.write(t, c, later)
-	file := h.inode(t, c.volume)
+	later, file := h.goesOn(t, rnd, c)
 	was := operation(t, h.API, id)
 
 	victim.thaw(t)
