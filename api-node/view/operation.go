@@ -67,7 +67,7 @@ func (o *Operation) say(run saga.Status) {
 		last := o.Audit[len(o.Audit)-1]
 		what := map[string]string{"break": "broken: ", "leave": "gave up waiting: "}[last.Action]
 		if last.Action == "break" && last.Phase == kvlock.Stuck {
-			what = "abandoned: "
+			what = "given up: " // abandoned, or its locks broken
 		}
 		o.Error = what + last.Reason
 	}
