@@ -31,6 +31,7 @@ type feed struct {
 
 	mu       sync.Mutex // the watch and the timer publish
 	timer    *time.Timer
+	due      time.Time     // what the timer was last set to: it may have gone off just before that
 	seq      kvtx.Revision // reported, not yet published
 	count    int           // events collected
 	caughtUp bool
@@ -100,20 +101,26 @@ func (f *feed) event(ev kvtx.Event) error {
 			f.publish()
 		}
 	case f.open:
-		f.timer.Reset(maxOpen)
+		f.publishIn(maxOpen)
 	case ev.Pending == 0 || f.count >= maxCollected:
 		f.publish()
 	default:
-		f.timer.Reset(maxDelay)
+		f.publishIn(maxDelay)
 	}
 	return nil
+}
+
+// publishIn publishes after the time, if nothing is reported meanwhile. The caller has the lock.
+func (f *feed) publishIn(d time.Duration) {
+	f.due = time.Now().Add(d)
+	f.timer.Reset(d)
 }
 
 // late publishes when what was to follow did not: it was replaced or removed before it was delivered.
 func (f *feed) late() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.count > 0 && f.caughtUp {
+	if f.count > 0 && f.caughtUp && !time.Now().Before(f.due) {
 		f.publish()
 	}
 }

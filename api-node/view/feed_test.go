@@ -32,6 +32,7 @@ func TestTheBeginningOfACommitIsNotPublished(t *testing.T) {
 		return kvtx.Event{Sequence: n, Entry: kvtx.Entry{Key: key, Value: value, Revision: n, Exists: true}}
 	}
 	must(0, f.event(seq(10, entry.Key, entry.Value)))
+	f.late() // the timer of an event before it went off, and waited for the lock
 	if _, ok := v.Operation(op); ok || v.Applied() != 1 {
 		t.Fatal("an operation is published without its commit")
 	}
@@ -62,7 +63,7 @@ func TestTheBeginningOfACommitIsNotPublished(t *testing.T) {
 	// So is a receipt.
 	f.mu.Lock()
 	f.open, f.count, f.seq = true, 1, 16
-	f.timer.Reset(time.Millisecond)
+	f.publishIn(time.Millisecond)
 	f.mu.Unlock()
 	if err := v.Wait(t.Context(), 16); err != nil {
 		t.Fatal(err)
