@@ -20,10 +20,24 @@ func (s *Store) readSure(ctx context.Context, key string) (Entry, error) {
 			return e, nil
 		}
 		// After that it is read again: the server may have been started again meanwhile, without it.
-		if err := s.writeProof(ctx); err != nil {
+		if err := s.prove(ctx, ks[0].Revision); err != nil {
 			return Entry{}, err
 		}
 	}
+}
+
+// prove sees to it that a write above the revision is acknowledged: by one write for all who wait for one.
+func (s *Store) prove(ctx context.Context, r Revision) error {
+	select {
+	case s.proving <- struct{}{}:
+		defer func() { <-s.proving }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if uint64(r) <= s.highest.Load() {
+		return nil
+	}
+	return s.writeProof(ctx)
 }
 
 // writeProof writes until a write is acknowledged.

@@ -44,7 +44,8 @@ type Store struct {
 	clock     atomic.Uint64 // Orders what was asked and what was seen.
 	writes    atomic.Uint64 // Numbers the single writes of this store.
 
-	placeholder Revision // The last one; of the committer alone.
+	placeholder Revision      // The last one; of the committer alone.
+	proving     chan struct{} // Holds one while somebody writes a proof (prove).
 
 	identity
 	life    context.Context // Ends when Close begins.
@@ -67,6 +68,7 @@ func newStore(server link.Server, api string, created time.Time, cfg Config, o o
 		fresh:      cmp.Or(o.fresh, cfg.MarkerTTL/4),
 		cache:      newCache(o.cacheBytes),
 		limit:      limit{commits: o.commits, bytes: o.bytes},
+		proving:    make(chan struct{}, 1),
 		ended:      make(chan struct{}),
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
