@@ -91,10 +91,7 @@ func (a *Admitter) roomFor(backend string, size block.GiB) (float64, error) {
 	case p.TotalBytes < 0:
 		return 1 << 62, nil
 	case !p.Room(size):
-		return 0, fmt.Errorf("has no room for %d GiB: %d GiB of at most %.1f × %.1f GiB are allocated, %.1f GiB are free",
-			size, p.AllocatedGiB, p.Ratio, gib(p.TotalBytes), gib(p.FreeBytes))
+		return 0, fmt.Errorf("has no room for %d GiB: %s", size, p.Words())
 	}
 	return p.Ratio*float64(p.TotalBytes) - float64(p.AllocatedGiB.Bytes()), nil
 }
-
-func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }

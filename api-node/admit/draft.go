@@ -156,7 +156,7 @@ func (c Caller) sees(project string) bool { return c.Admin || c.Project == proje
 type held struct {
 	lock   kvlock.Lock
 	holder *messages.Holder // the exclusive holder, else the oldest reader
-	stuck  bool
+	by     block.Holder     // the same
 }
 
 // readHeld reads who has a key.
@@ -170,7 +170,7 @@ func readHeld(s kvtx.Snapshot, key string) (held, error) {
 		return held{lock: lock}, err
 	}
 	h := held{lock: lock}
-	h.holder, h.stuck, err = holderOf(s, lock.Holders[0].Owner, lock.Mode)
+	h.holder, h.by, err = holderOf(s, lock.Holders[0].Owner, lock.Mode)
 	return h, err
 }
 
@@ -183,13 +183,18 @@ func (d *draft) held(key string) (held, error) {
 	return readHeld(d.s, key)
 }
 
-// volumeStatus is what the decision takes for the volume's status: one that is being made will be there when the turn of a request that
-// waits has come.
-func (d *draft) volumeStatus(v block.Volume, h held) block.VolumeStatus {
+// volumeStatus is what the decision takes for the volume's status, and who makes it so: what users see, but that one that is being made
+// will be there when the turn of a request that waits has come. h is who has the volume.
+func (d *draft) volumeStatus(v block.Volume, h held) (block.VolumeStatus, held, error) {
 	if d.p.wait.Queue && v.Status == block.VolumeCreating {
 		v.Status = block.VolumeAvailable
 	}
-	return v.ShownStatus(h.exclusive())
+	by := h.onlyExclusive()
+	if by.holder != nil || len(v.Attachments) == 0 {
+		return v.ShownStatus(h.exclusive(), block.Holder{}), by, nil
+	}
+	attach, err := d.held(records.AttachKey(v.ID))
+	return v.ShownStatus(block.Holder{}, attach.exclusive()), attach.onlyExclusive(), err
 }
 
 func (d *draft) snapshotStatus(s block.Snapshot, h held) block.SnapshotStatus {
@@ -220,18 +225,18 @@ func (d *draft) heldSnapshot(id block.SnapshotID) (found[block.Snapshot], held, 
 }
 
 // holderOf reads the record of an operation that holds or waits for a key.
-func holderOf(s kvtx.Snapshot, owner string, mode kvlock.Mode) (*messages.Holder, bool, error) {
+func holderOf(s kvtx.Snapshot, owner string, mode kvlock.Mode) (*messages.Holder, block.Holder, error) {
 	e, err := s.Get(kvlock.OwnerKey(owner))
 	if err != nil {
-		return nil, false, err
+		return nil, block.Holder{}, err
 	}
 	rec, err := kvlock.DecodeRecord(e)
 	if err != nil {
-		return nil, false, err
+		return nil, block.Holder{}, err
 	}
 	op, err := operationOf(rec)
 	if err != nil {
-		return nil, false, err
+		return nil, block.Holder{}, err
 	}
 	h := &messages.Holder{Operation: op.ID, Kind: op.Kind, Mode: mode.String(), Since: op.Submitted}
 	if payload, err := sagakv.DecodePayload(rec.Payload); err == nil {
@@ -239,7 +244,7 @@ func holderOf(s kvtx.Snapshot, owner string, mode kvlock.Mode) (*messages.Holder
 			h.Step = run.Step
 		}
 	}
-	return h, rec.Phase == kvlock.Stuck, nil
+	return h, block.Holder{Operation: op.ID, Kind: op.Kind, Resource: op.Resource, Stuck: rec.Phase == kvlock.Stuck}, nil
 }
 
 // exclusive is the exclusive holder in the words of package block.
@@ -247,7 +252,7 @@ func (h held) exclusive() block.Holder {
 	if h.holder == nil || h.lock.Mode != kvlock.ModeExclusive {
 		return block.Holder{}
 	}
-	return block.Holder{Operation: h.holder.Operation, Kind: h.holder.Kind, Stuck: h.stuck}
+	return h.by
 }
 
 // read says that operations share the key.

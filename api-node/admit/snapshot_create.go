@@ -13,16 +13,19 @@ func (d *draft) createSnapshot() error {
 	if err != nil {
 		return err
 	}
-	shown := d.volumeStatus(v.T, h)
+	shown, by, err := d.volumeStatus(v.T, h)
+	if err != nil {
+		return err
+	}
 	if shown == block.VolumeError {
-		return naming(invalidVolume("The snapshot cannot be created when the volume is in error status."), h.onlyExclusive())
+		return naming(invalidVolume("The snapshot cannot be created when the volume is in error status."), by)
 	}
 	valid := "available"
 	if r.AllowAttached {
 		valid = "available, in-use"
 	}
 	if shown != block.VolumeAvailable && (!r.AllowAttached || shown != block.VolumeInUse) {
-		return naming(invalidVolume("Volume %s status must be %s, but current status is: %s.", r.Volume, valid, shown), h.onlyExclusive())
+		return naming(invalidVolume("Volume %s status must be %s, but current status is: %s.", r.Volume, valid, shown), by)
 	}
 	if err := d.checkCopy(&v.T); err != nil {
 		return err

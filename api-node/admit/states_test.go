@@ -168,6 +168,18 @@ var volumeCases = []volumeCase{
 		must(s.admit.CompleteAttachment(s.t.Context(), alice, s.newAttachment(v)))
 		return v, ""
 	}, without(status("in-use", "in-use", false), "extend-attached", "clone", "snapshot-attached")},
+	{"being attached", func(s *stack) (block.VolumeID, block.SnapshotID) {
+		v := s.newVolume()
+		s.submit(&messages.AttachVolume{Volume: v})
+		return v, ""
+	}, status("attaching", "available", false)},
+	{"being detached", func(s *stack) (block.VolumeID, block.SnapshotID) {
+		v := s.newVolume()
+		a := s.newAttachment(v)
+		must(s.admit.CompleteAttachment(s.t.Context(), alice, a))
+		s.submit(&messages.DetachVolume{Attachment: a})
+		return v, ""
+	}, status("detaching", "available", false)},
 	{"being cloned", func(s *stack) (block.VolumeID, block.SnapshotID) {
 		v := s.newVolume()
 		s.submit(&messages.CreateVolume{FromVolume: v})
@@ -203,6 +215,9 @@ func TestEveryRequestInEveryStateOfAVolume(t *testing.T) {
 			before := s.bucket()
 			_, err := s.submitAs(alice, "", req)
 			checkRefused(t, c.state+", "+ask.name, err, want, v, n)
+			if holder := messages.AsError(err).Holder; strings.HasSuffix(c.state, "tached") && holder == nil {
+				t.Errorf("%s, %s: refused with %v, without the operation in the way", c.state, ask.name, err)
+			}
 			if after := s.bucket(); after != before {
 				t.Errorf("%s, %s: refused, and the bucket changed:\n%s\nto\n%s", c.state, ask.name, before, after)
 			}

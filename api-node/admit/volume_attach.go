@@ -91,11 +91,14 @@ func (d *draft) reattach(r *messages.AttachVolume, v *found[block.Volume], a *fo
 	if err != nil {
 		return err
 	}
-	shown := d.volumeStatus(v.T, hv)
+	shown, by, err := d.volumeStatus(v.T, hv)
+	if err != nil {
+		return err
+	}
 	switch {
 	case strings.Contains(string(shown), "error"):
 		return naming(messages.Errorf(messages.CodeConflict, "Resource conflict: Volume attachments can not be updated if the volume is in an error state. "+
-			"The Volume %s currently has a status of: %s ", r.Volume, shown), hv.onlyExclusive())
+			"The Volume %s currently has a status of: %s ", r.Volume, shown), by)
 	case ha.holder != nil:
 		return busy(resource(records.AttachKey(r.Volume)), ha, d.p.at)
 	case hv.exclusive().Kind != "":
@@ -125,11 +128,14 @@ func (d *draft) reservable(v block.Volume, instance string) error {
 	if err != nil {
 		return err
 	}
-	shown := d.volumeStatus(v, h)
+	shown, by, err := d.volumeStatus(v, h)
+	if err != nil {
+		return err
+	}
 	switch {
 	case strings.Contains(string(shown), "error"):
 		return naming(invalidVolume("Volume attachments can not be created if the volume is in an error state. "+
-			"The Volume %s currently has a status of: %s ", v.ID, shown), h.onlyExclusive())
+			"The Volume %s currently has a status of: %s ", v.ID, shown), by)
 	case shown == block.VolumeAvailable:
 		return nil
 	case instance != "" && (shown == block.VolumeInUse || shown == block.VolumeReserved) && len(v.Attachments) < block.MaxChildren:
@@ -143,5 +149,5 @@ func (d *draft) reservable(v block.Volume, instance string) error {
 			}
 		}
 	}
-	return naming(invalidVolume("Volume %s status must be available or downloading to reserve, but the current status is %s.", v.ID, shown), h.onlyExclusive())
+	return naming(invalidVolume("Volume %s status must be available or downloading to reserve, but the current status is %s.", v.ID, shown), by)
 }

@@ -143,9 +143,12 @@ func (d *draft) fromVolume(r *messages.CreateVolume) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := d.volumeStatus(v.T, h)
+	shown, by, err := d.volumeStatus(v.T, h)
+	if err != nil {
+		return nil, err
+	}
 	if shown != block.VolumeAvailable && shown != block.VolumeInUse {
-		return nil, naming(invalidVolume("Originating source volume status must be one of 'available, in-use' values"), h.onlyExclusive())
+		return nil, naming(invalidVolume("Originating source volume status must be one of 'available, in-use' values"), by)
 	}
 	if err := d.checkCopy(&v.T); err != nil {
 		return nil, err

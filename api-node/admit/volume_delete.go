@@ -18,10 +18,14 @@ func (d *draft) deleteVolume() error {
 	if err != nil {
 		return err
 	}
-	if !deletable[d.volumeStatus(v.T, h)] || len(v.T.Attachments) > 0 || len(v.T.Snapshots) > 0 {
+	shown, by, err := d.volumeStatus(v.T, h)
+	if err != nil {
+		return err
+	}
+	if !deletable[shown] || len(v.T.Attachments) > 0 || len(v.T.Snapshots) > 0 {
 		return naming(invalidVolume("Volume status must be available or error or error_restoring or error_extending or error_managing and "+
 			"must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, "+
-			"or be disassociated from snapshots after volume transfer."), h.onlyExclusive())
+			"or be disassociated from snapshots after volume transfer."), by)
 	}
 	if h.read() {
 		return volumeRead(r.Volume, h, d.p.at)

@@ -17,12 +17,16 @@ func (d *draft) extendVolume() error {
 	if r.SizeGiB <= v.T.SizeGiB {
 		return invalidInput("New size for extend must be greater than current size. (current: %d, extended: %d).", v.T.SizeGiB, r.SizeGiB)
 	}
-	shown, want := d.volumeStatus(v.T, h), block.VolumeAvailable
+	shown, by, err := d.volumeStatus(v.T, h)
+	if err != nil {
+		return err
+	}
+	want := block.VolumeAvailable
 	if r.AllowAttached && shown == block.VolumeInUse {
 		want = block.VolumeInUse
 	}
 	if shown != want {
-		return naming(invalidVolume("Volume %s status must be '{'status': '%s'}' to extend, currently %s.", r.Volume, want, shown), h.onlyExclusive())
+		return naming(invalidVolume("Volume %s status must be '{'status': '%s'}' to extend, currently %s.", r.Volume, want, shown), by)
 	}
 	if h.read() {
 		return volumeRead(r.Volume, h, d.p.at)

@@ -36,10 +36,14 @@ func (d *draft) revertVolume() error {
 	if err != nil {
 		return err
 	}
+	shown, by, err := d.volumeStatus(v.T, hv)
+	if err != nil {
+		return err
+	}
 	switch {
-	case d.volumeStatus(v.T, hv) != block.VolumeAvailable:
+	case shown != block.VolumeAvailable:
 		return naming(messages.Errorf(messages.CodeConflict, "Invalid volume: Can't revert volume %s to its latest snapshot %s. "+
-			"Volume's status must be 'available'.", r.Volume, r.Snapshot), hv.onlyExclusive())
+			"Volume's status must be 'available'.", r.Volume, r.Snapshot), by)
 	case d.snapshotStatus(s.T, hs) != block.SnapshotAvailable:
 		return naming(messages.Errorf(messages.CodeConflict, "Invalid snapshot: Can't revert volume %s to its latest snapshot %s. "+
 			"Snapshot's status must be 'available'.", r.Volume, r.Snapshot), hs.onlyExclusive())

@@ -100,16 +100,7 @@ func touch[ID ~string, R any](rows map[ID]*R, id ID, published func(ID) (*R, boo
 func (f *feed) deriveVolume(v *Volume) {
 	h := f.holds[records.VolumeKey(v.ID)]
 	v.Holder, v.Readers = h.rows()
-	refs := v.Attachments
-	if a := f.holds[records.AttachKey(v.ID)]; a != nil && a.exclusive != nil {
-		refs = slices.Clone(refs)
-		for i := range refs {
-			if string(refs[i].ID) == a.exclusive.Resource {
-				refs[i].Status = shownAttachment(refs[i].Status, a.exclusive)
-			}
-		}
-	}
-	v.Shown = block.VolumeStatusOf(v.Status, refs, h.holder())
+	v.Shown = block.VolumeStatusOf(v.Status, v.Attachments, h.holder(), f.holds[records.AttachKey(v.ID)].holder())
 }
 
 func (f *feed) deriveSnapshot(s *Snapshot) {
@@ -125,16 +116,7 @@ func (f *feed) deriveAttachment(a *Attachment) {
 		return
 	}
 	a.Holder, _ = h.rows()
-	a.Shown = shownAttachment(a.Status, h.exclusive)
-}
-
-func shownAttachment(status block.AttachmentStatus, op *Operation) block.AttachmentStatus {
-	a := block.Attachment{Status: status}
-	return a.ShownStatus(holderOf(op))
-}
-
-func holderOf(op *Operation) block.Holder {
-	return block.Holder{Operation: op.ID, Kind: op.Kind, Stuck: op.Stuck()}
+	a.Shown = (&block.Attachment{Status: a.Status}).ShownStatus(h.holder())
 }
 
 // holder is the exclusive holder in the words of package block.
@@ -142,7 +124,8 @@ func (h *holds) holder() block.Holder {
 	if h == nil || h.exclusive == nil {
 		return block.Holder{}
 	}
-	return holderOf(h.exclusive)
+	op := h.exclusive
+	return block.Holder{Operation: op.ID, Kind: op.Kind, Resource: op.Resource, Stuck: op.Stuck()}
 }
 
 // rows are the exclusive holder and the readers in the words of package messages.

@@ -91,7 +91,7 @@ func (s *stack) scan() world {
 					}
 				}
 			}
-			w.volumes[name] = describeRow(e.Revision, v.ShownStatus(holder), h, readers)
+			w.volumes[name] = describeRow(e.Revision, v.ShownStatus(holder, block.Holder{}), h, readers)
 		case records.ClassSnapshot:
 			n := must(records.Decode[block.Snapshot](e.Value))
 			holder, h, readers := held(key)

@@ -67,14 +67,16 @@ type Connection struct {
 }
 
 // ShownStatus is what users see while the holder has the attachment's key.
-func (a *Attachment) ShownStatus(h Holder) AttachmentStatus {
+func (a *Attachment) ShownStatus(h Holder) AttachmentStatus { return a.Status.shown(h) }
+
+func (s AttachmentStatus) shown(h Holder) AttachmentStatus {
 	switch h.Kind {
 	case VolumeAttach:
 		return pick(h.Stuck, AttachErrorAttaching, AttachAttaching)
 	case VolumeDetach:
 		return pick(h.Stuck, AttachErrorDetaching, AttachDetaching)
 	case VolumeCreate, VolumeDelete, VolumeExtend, VolumeRevert, SnapshotCreate, SnapshotDelete:
-		return a.Status
+		return s
 	}
-	return a.Status
+	return s
 }

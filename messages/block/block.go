@@ -71,6 +71,8 @@ func (g GiB) Bytes() int64 { return int64(g) << 30 }
 type Holder struct {
 	Operation OperationID
 	Kind      Kind
+	// Resource is what the operation makes or changes: of a key that several attachments share, the one that it is about.
+	Resource string
 	// Stuck: the operation could neither end nor be undone, and waits for an operator.
 	Stuck bool
 }

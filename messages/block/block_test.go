@@ -14,22 +14,28 @@ func TestVolumeStatusIsDerivedFromHolderThenRecordThenAttachments(t *testing.T) 
 		settled     VolumeStatus
 		attachments []AttachmentRef
 		holder      Holder
+		attach      Holder
 		want        VolumeStatus
 	}{
-		{"idle", VolumeAvailable, nil, Holder{}, VolumeAvailable},
-		{"new", VolumeCreating, nil, Holder{Kind: VolumeCreate}, VolumeCreating},
-		{"error", VolumeError, nil, Holder{}, VolumeError},
-		{"extending", VolumeAvailable, nil, Holder{Kind: VolumeExtend}, VolumeExtending},
-		{"stuck extend", VolumeAvailable, nil, Holder{Kind: VolumeExtend, Stuck: true}, VolumeErrorExtending},
-		{"deleting", VolumeError, nil, Holder{Kind: VolumeDelete}, VolumeDeleting},
-		{"stuck delete", VolumeAvailable, nil, Holder{Kind: VolumeDelete, Stuck: true}, VolumeErrorDeleting},
-		{"attached wins over reserved", VolumeAvailable, attached, Holder{}, VolumeInUse},
-		{"extending wins over attached", VolumeAvailable, attached, Holder{Kind: VolumeExtend}, VolumeExtending},
-		{"reserved", VolumeAvailable, attached[1:], Holder{}, VolumeReserved},
-		{"attach holds no volume", VolumeAvailable, attached[1:], Holder{Kind: VolumeAttach}, VolumeReserved},
+		{"idle", VolumeAvailable, nil, Holder{}, Holder{}, VolumeAvailable},
+		{"new", VolumeCreating, nil, Holder{Kind: VolumeCreate}, Holder{}, VolumeCreating},
+		{"error", VolumeError, nil, Holder{}, Holder{}, VolumeError},
+		{"extending", VolumeAvailable, nil, Holder{Kind: VolumeExtend}, Holder{}, VolumeExtending},
+		{"stuck extend", VolumeAvailable, nil, Holder{Kind: VolumeExtend, Stuck: true}, Holder{}, VolumeErrorExtending},
+		{"deleting", VolumeError, nil, Holder{Kind: VolumeDelete}, Holder{}, VolumeDeleting},
+		{"stuck delete", VolumeAvailable, nil, Holder{Kind: VolumeDelete, Stuck: true}, Holder{}, VolumeErrorDeleting},
+		{"attached wins over reserved", VolumeAvailable, attached, Holder{}, Holder{}, VolumeInUse},
+		{"extending wins over attached", VolumeAvailable, attached, Holder{Kind: VolumeExtend}, Holder{}, VolumeExtending},
+		{"reserved", VolumeAvailable, attached[1:], Holder{}, Holder{}, VolumeReserved},
+		{"attach holds no volume", VolumeAvailable, attached[1:], Holder{Kind: VolumeAttach}, Holder{}, VolumeReserved},
+		{"being attached", VolumeAvailable, attached[1:], Holder{}, Holder{Kind: VolumeAttach, Resource: "b"}, VolumeAttaching},
+		{"being detached", VolumeAvailable, attached, Holder{}, Holder{Kind: VolumeDetach, Resource: "a"}, VolumeDetaching},
+		{"one of two being detached", VolumeAvailable, attached, Holder{}, Holder{Kind: VolumeDetach, Resource: "b"}, VolumeInUse},
+		{"stuck attach", VolumeAvailable, attached[1:], Holder{}, Holder{Kind: VolumeAttach, Resource: "b", Stuck: true}, VolumeReserved},
+		{"extending wins over attaching", VolumeAvailable, attached, Holder{Kind: VolumeExtend}, Holder{Kind: VolumeAttach, Resource: "b"}, VolumeExtending},
 	} {
 		v := Volume{Status: c.settled, Attachments: c.attachments}
-		if got := v.ShownStatus(c.holder); got != c.want {
+		if got := v.ShownStatus(c.holder, c.attach); got != c.want {
 			t.Errorf("%s: ShownStatus = %s, want %s", c.name, got, c.want)
 		}
 	}

@@ -106,13 +106,14 @@ func (v *Volume) RemoveAttachment(id AttachmentID) {
 	v.Attachments = slices.DeleteFunc(slices.Clone(v.Attachments), func(a AttachmentRef) bool { return a.ID == id })
 }
 
-// ShownStatus is what users see while the holder has the volume.
-func (v *Volume) ShownStatus(h Holder) VolumeStatus {
-	return VolumeStatusOf(v.Status, v.Attachments, h)
+// ShownStatus is what users see while the holders have the volume and its attachments.
+func (v *Volume) ShownStatus(h, attach Holder) VolumeStatus {
+	return VolumeStatusOf(v.Status, v.Attachments, h, attach)
 }
 
-// VolumeStatusOf derives the status that users see from the settled status, the attachments and the holder.
-func VolumeStatusOf(settled VolumeStatus, attachments []AttachmentRef, h Holder) VolumeStatus {
+// VolumeStatusOf derives the status that users see from the settled status, the attachments, and the holders of the volume and of its
+// attachments.
+func VolumeStatusOf(settled VolumeStatus, attachments []AttachmentRef, h, attach Holder) VolumeStatus {
 	if s, held := heldVolumeStatus(h); held {
 		return s
 	}
@@ -121,7 +122,11 @@ func VolumeStatusOf(settled VolumeStatus, attachments []AttachmentRef, h Holder)
 	}
 	shown := VolumeAvailable
 	for _, a := range attachments {
-		if s := a.Status.volumeStatus(); attachRank[s] > attachRank[shown] {
+		status := a.Status
+		if string(a.ID) == attach.Resource {
+			status = status.shown(attach)
+		}
+		if s := status.volumeStatus(); attachRank[s] > attachRank[shown] {
 			shown = s
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scoria-storage/scoria/api-node/admit"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -220,8 +221,16 @@ func TestCopyIsRefusedWhileAnEarlierAttachGoesOn(t *testing.T) {
 	if err := w.submit(t.Context(), attaching, attach()); err != nil {
 		t.Fatal(err)
 	}
-	w.complete(att1) // so that admission lets the copy in
-	st := w.try(&messages.CreateVolume{Volume: vol2, FromVolume: vol1})
+	w.complete(att1) // with it, admission lets a copy in that may wait: it does not look at who has what
+	_, err := w.admitter.Submit(t.Context(), admit.Submission{Caller: admit.Caller{Project: project, User: "u1"}, Operation: opID, OnConflict: "queue",
+		Request: &messages.CreateVolume{Volume: vol2, FromVolume: vol1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.drive(t.Context(), opID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if st.Phase != saga.Undone || !strings.Contains(st.Cause.Message, "is being attached by operation "+string(attaching)) {
 		t.Errorf("clone: %s, cause %v", st.Phase, st.Cause)
 	}
@@ -268,8 +277,8 @@ func TestDetachCutsTheHostOffBeforeItEnds(t *testing.T) {
 		t.Error("the host wrote after the detach had ended")
 	}
 	v, _ := operationstest.Get[block.Volume](t, w.World, records.VolumeKey(vol1))
-	if len(v.Attachments) > 0 || v.ShownStatus(block.Holder{}) != block.VolumeAvailable {
-		t.Errorf("volume has attachments %v and is %s", v.Attachments, v.ShownStatus(block.Holder{}))
+	if len(v.Attachments) > 0 || v.ShownStatus(block.Holder{}, block.Holder{}) != block.VolumeAvailable {
+		t.Errorf("volume has attachments %v and is %s", v.Attachments, v.ShownStatus(block.Holder{}, block.Holder{}))
 	}
 }
 

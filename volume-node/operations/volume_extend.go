@@ -52,7 +52,7 @@ func (e *Env) reserveExtend(ctx context.Context, run saga.Run, s *volumeExtend) 
 		if err != nil {
 			return err
 		}
-		shown := v.data.ShownStatus(block.Holder{})
+		shown := v.data.ShownStatus(block.Holder{}, block.Holder{})
 		switch {
 		case v.data.Backend != s.Backend:
 			return elsewhere(s.Backend, v.data.Backend)

@@ -53,7 +53,7 @@ func (e *Env) checkVolumeRevert(ctx context.Context, run saga.Run, s *volumeReve
 	}
 	switch {
 	case v.data.Status != block.VolumeAvailable || len(v.data.Attachments) > 0:
-		return invalidVolume(s.Volume, "is %s: it must be available and detached to be reverted.", v.data.ShownStatus(block.Holder{}))
+		return invalidVolume(s.Volume, "is %s: it must be available and detached to be reverted.", v.data.ShownStatus(block.Holder{}, block.Holder{}))
 	case src.data.Status != block.SnapshotAvailable:
 		return invalidSnapshot(s.Snapshot, "is %s, a volume cannot be reverted to it.", src.data.Status)
 	case src.data.Volume != s.Volume || len(v.data.Snapshots) == 0 || v.data.Snapshots[len(v.data.Snapshots)-1] != s.Snapshot:
