@@ -212,8 +212,8 @@ func (r *Record) audit(action, reason string, at time.Time) {
 // What others may add to a record, operators, cancels and take-overs, must always fit, or a full record could not be
 // ended: so the payload is refused earlier, by this reserve. It holds maxAudit audits, a cancel, a worker and a token.
 const (
-	maxText     = 1024 // of a reason
-	maxName     = 128  // of a person, a worker, a token
+	maxText     = 1024 // of a reason, with who gives it
+	maxName     = 128  // of a worker, a token
 	textReserve = (maxAudit + 2) * (maxText + maxName + 128)
 )
 

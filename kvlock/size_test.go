@@ -97,7 +97,7 @@ func TestAFullOwnerRecordCanBeCanceledTakenOverAndBroken(t *testing.T) {
 	rec.Epoch, rec.Position, rec.FenceRev, rec.Era, rec.Dispatch = 1<<60, 1<<60, 1<<60, 1<<60, 1<<60
 	rec.Worker, rec.Token = text[:maxName], text[:maxName]
 	rec.Adopted, rec.Deadline, rec.Ended = time.Now(), time.Now(), time.Now()
-	rec.Cancel = &Cancel{By: text[:maxName], At: time.Now()}
+	rec.Cancel = &Cancel{By: text, At: time.Now()}
 	for range maxAudit + 3 {
 		rec.audit("resume", text, time.Now())
 	}

@@ -263,7 +263,7 @@ func (l *Locker) stageLast(s kvtx.Snapshot, tx *kvtx.Tx, rec Record) (Record, er
 // StageCancel stages the wish that a live operation ends early. Its worker sees it at its next write.
 // Errors: ErrNotFound, ErrEnded, ErrVoid, ErrQueued; ErrApplied, with the record, if somebody wished it before.
 func (l *Locker) StageCancel(s kvtx.Snapshot, tx *kvtx.Tx, owner, who string) (Record, error) {
-	if err := checkText("the name of who cancels", who, maxName); err != nil {
+	if err := checkText("who cancels, and why,", who, maxText); err != nil {
 		return Record{}, err
 	}
 	rec, err := read(s, owner)

@@ -43,8 +43,8 @@ type Break struct {
 //
 // A lock that names an operation which has ended, or has no record, is a corruption: it is mended, and the log tells of it.
 func (a *Admitter) Break(ctx context.Context, c Caller, b Break) (block.OperationID, error) {
-	if b.Reason == "" {
-		return "", &messages.Error{Code: messages.CodeInvalid, Field: "reason", Message: "Invalid input for field/attribute reason: say why the lock is broken"}
+	if err := checkReason(b.Reason, "the lock is broken"); err != nil {
+		return "", err
 	}
 	if a.fences == nil {
 		return "", messages.Errorf(messages.CodeUnsupported, "this API node cannot raise fences, so it cannot break locks")
@@ -59,6 +59,9 @@ func (a *Admitter) Break(ctx context.Context, c Caller, b Break) (block.Operatio
 	}
 	if err != nil {
 		return id, a.operated(id, "broken", err)
+	}
+	if rec.Phase == kvlock.Void {
+		a.again(ctx, c, id, "broken", b.Reason)
 	}
 	if rec, err = a.makeVoid(ctx, string(id), who(c, b.Reason)); err != nil {
 		return id, a.operated(id, "broken", err)
@@ -134,8 +137,8 @@ func (a *Admitter) breakable(ctx context.Context, b Break, owner string) (kvlock
 	if err != nil {
 		return rec, err
 	}
-	e := messages.Errorf(messages.CodeConflict, "operation %s is %s and gives its locks back at its end (%s): cancel it, or break it with force, "+
-		"which leaves what it works on half done", owner, rec.Phase, describe(h, a.now()))
+	e := messages.Errorf(messages.CodeConflict, "operation %s is %s and gives its locks back at its end (%s): cancel it (scoria operation cancel %s), "+
+		"or break it with --force (\"force\": true), which leaves what it works on half done", owner, rec.Phase, describe(h, a.now()), owner)
 	e.Holder = h
 	return rec, e
 }
@@ -179,12 +182,4 @@ func (a *Admitter) giveAway(ctx context.Context, c Caller, rec kvlock.Record, op
 		a.log.WarnContext(ctx, "operation "+verb, "operation", id, "kind", op.Kind, "resource", op.Resource, "reason", reason, "user", c.User, "fence", rec.Fence().String())
 	}
 	return a.operated(id, verb, err)
-}
-
-// who says who asked for something, and why, for the record.
-func who(c Caller, reason string) string {
-	if reason == "" {
-		return c.User
-	}
-	return c.User + ": " + reason
 }

@@ -21,6 +21,9 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 	if err != nil {
 		return err
 	}
+	if err := checkReason(reason, ""); err != nil {
+		return err
+	}
 	by := who(c, reason)
 	var rec kvlock.Record
 	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
@@ -49,13 +52,16 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 	if err != nil {
 		return err
 	}
+	if err := checkReason(reason, ""); err != nil {
+		return err
+	}
 	var rec kvlock.Record
 	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		_, err := visible(s, c, id)
 		if err != nil {
 			return err
 		}
-		if rec, err = sagakv.StageResume(a.locks, s, tx, owner, reason); err != nil {
+		if rec, err = sagakv.StageResume(a.locks, s, tx, owner, who(c, reason)); err != nil {
 			return err
 		}
 		op, err := operationOf(rec)
@@ -84,8 +90,8 @@ func (a *Admitter) Abandon(ctx context.Context, c Caller, id block.OperationID, 
 	if err != nil {
 		return err
 	}
-	if reason == "" {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "reason", Message: "Invalid input for field/attribute reason: say why the operation is given up"}
+	if err := checkReason(reason, "the operation is given up"); err != nil {
+		return err
 	}
 	rec, err := a.void(ctx, c, owner, reason)
 	if err != nil {
@@ -115,6 +121,9 @@ func (a *Admitter) void(ctx context.Context, c Caller, owner, reason string) (kv
 		return rec, messages.Errorf(messages.CodeConflict, "operation %s is %s: only a stuck one can be abandoned; a running one can be canceled", id, rec.Phase)
 	}
 	seen := rec.Phase
+	if rec.Live() && seen == kvlock.Void {
+		a.again(ctx, c, id, "abandoned", reason)
+	}
 	if rec, err = a.locks.Void(ctx, owner, who(c, reason)); err != nil {
 		return rec, err
 	}

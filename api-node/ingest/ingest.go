@@ -47,7 +47,7 @@ type Reader interface {
 type Config struct {
 	// Window is how long ended operations are remembered: the idempotency window.
 	Window time.Duration
-	// InFlight bounds the messages that are worked on at the same time; more are refused as unavailable. 0: 1024.
+	// InFlight bounds the messages that are worked on at the same time; more are refused as busy. 0: 1024.
 	InFlight int
 }
 
@@ -127,7 +127,7 @@ func (i *Ingest) take(ctx context.Context, msg *nats.Msg, answer answerer) {
 	select {
 	case i.slots <- struct{}{}:
 	default:
-		i.reply(msg, i.refusal(msg, messages.Errorf(messages.CodeUnavailable, "this node works on %d messages already; nothing was changed, send it again", cap(i.slots))))
+		i.reply(msg, i.refusal(msg, messages.Errorf(messages.CodeBusy, "this node works on %d messages already; nothing was changed, send it again", cap(i.slots))))
 		return
 	}
 	i.work.Add(1)

@@ -305,7 +305,7 @@ func TestTooManyMessagesAtOnceAreRefused(t *testing.T) {
 		}
 		<-entered
 	}
-	requireRefused(t, "the third", s.submit(envelope(client.NewID(), create)), messages.CodeUnavailable, "nothing was changed")
+	requireRefused(t, "the third", s.submit(envelope(client.NewID(), create)), messages.CodeBusy, "nothing was changed")
 	close(leave)
 	for range 2 {
 		if _, err := replies.NextMsg(limit); err != nil {

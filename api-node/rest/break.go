@@ -67,9 +67,6 @@ func (c *call) breakBody() (admit.Break, error) {
 			return b, badRequest(`The body is {"reason": "text", "operation": "ID", "force": true}; the last two may be left out.`)
 		}
 	}
-	if err := checkReason(b.Reason); err != nil {
-		return b, err
-	}
 	if b.Operation != "" && !block.IsUUID(string(b.Operation)) {
 		return b, messages.OperationNotFound(b.Operation)
 	}

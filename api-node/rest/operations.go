@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"net/http"
 	"slices"
@@ -28,8 +27,6 @@ const (
 	followWait = time.Hour
 	// keepAlive is how often a stream says that it is alive.
 	keepAlive = 15 * time.Second
-	// maxReason is the length of the longest reason that an operator gives, in bytes: with the operator's name it fits into the record.
-	maxReason = 768
 )
 
 // operationView is an operation in the form of Scoria's own calls: what package messages says, and more for operators.
@@ -348,7 +345,7 @@ func (c *call) cancelOperation() error  { return c.operate(c.api.cfg.Submitter.C
 func (c *call) resumeOperation() error  { return c.operate(c.api.cfg.Submitter.Resume) }
 func (c *call) abandonOperation() error { return c.operate(c.api.cfg.Submitter.Abandon) }
 
-// operate does what an operator asks of an operation. Whether that needs a reason is for admission to say.
+// operate does what an operator asks of an operation. What reason that needs is for admission to say.
 func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID, string) error) error {
 	body, err := c.ownBody()
 	if err != nil {
@@ -360,9 +357,6 @@ func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID,
 		}
 	}
 	reason := text(body, "reason")
-	if err := checkReason(reason); err != nil {
-		return err
-	}
 	op, err := c.operationOf()
 	if err != nil {
 		return err
@@ -375,14 +369,6 @@ func (c *call) operate(do func(context.Context, admit.Caller, block.OperationID,
 		return err
 	}
 	return c.replyOperation(http.StatusAccepted, op)
-}
-
-func checkReason(reason string) error {
-	if len(reason) > maxReason {
-		return &messages.Error{Code: messages.CodeInvalid, Field: "reason",
-			Message: fmt.Sprintf("The reason has %d bytes, at most %d are allowed.", len(reason), maxReason)}
-	}
-	return nil
 }
 
 // releasedBy says in words what will release the locks of an operation.
