@@ -53,7 +53,7 @@ func (s *session) attach(ctx context.Context, volume, mode string) (attachment, 
 		return attachment{}, err
 	}
 	if err != nil {
-		return attachment{}, mayBeLeft(id, volume, err)
+		return attachment{}, s.mayBeLeft(ctx, id, volume, err)
 	}
 	var out struct{ Attachment attachment }
 	in = map[string]any{"connector": map[string]any{"host": host, "mode": mode}}
@@ -90,20 +90,36 @@ const giveBackLimit = 90 * time.Second
 // giveBack removes the attachment if its volume cannot be used through it for certain, and returns err, with what is left.
 func (s *session) giveBack(ctx context.Context, id, volume string, err error) error {
 	if !s.refused(ctx, err) {
-		return mayBeLeft(id, volume, err)
+		return s.mayBeLeft(ctx, id, volume, err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackLimit)
 	defer cancel()
 	_, left := s.call(ctx, http.MethodDelete, s.volumeAPI("attachments", id), nil, nil)
 	if left != nil && !hasStatus(left, http.StatusNotFound) {
-		return mayBeLeft(id, volume, fmt.Errorf("%w; and it could not be removed: %w", err, left))
+		return s.mayBeLeft(ctx, id, volume, fmt.Errorf("%w; and it could not be removed: %w", err, left))
 	}
 	return err
 }
 
-func mayBeLeft(id, volume string, err error) error {
-	return fmt.Errorf("%w; attachment %s of volume %s may be left, and then the volume is not available: end it with `scoria volume detach %s` before you attach again",
-		err, id, volume, id)
+// askLimit bounds the question whether an attachment is left.
+const askLimit = 2 * time.Second
+
+// mayBeLeft asks for the attachment of an attach that failed, and returns err with what is known of it. A request that was not answered may
+// be on its way still.
+func (s *session) mayBeLeft(ctx context.Context, id, volume string, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askLimit)
+	defer cancel()
+	var out struct{ Attachment attachment }
+	_, asked := s.call(ctx, http.MethodGet, s.volumeAPI("attachments", id), nil, &out)
+	_, answered := errors.AsType[*apiError](err)
+	left := "may be left, and then the volume is not available"
+	switch {
+	case asked == nil:
+		left = "is left, " + out.Attachment.Status + ", and the volume is not available"
+	case answered && hasStatus(asked, http.StatusNotFound):
+		return fmt.Errorf("%w; no attachment was there when asked a moment later", err)
+	}
+	return fmt.Errorf("%w; attachment %s of volume %s %s: end it with `scoria volume detach %s` before you attach again", err, id, volume, left, id)
 }
 
 func volumeDetach() *cobra.Command {

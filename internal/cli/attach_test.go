@@ -11,8 +11,8 @@ import (
 
 // attaching is an API node that answers the calls of an attach as it was told, and notes them.
 type attaching struct {
-	reserve, update, complete, remove http.HandlerFunc
-	phase                             string // of the operation that answers name
+	reserve, update, complete, remove, ask http.HandlerFunc
+	phase                                  string // of the operation that answers name
 
 	mu    sync.Mutex
 	id    string
@@ -32,6 +32,8 @@ func (a *attaching) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		step, answer = "complete", a.complete
 	case r.URL.Path == "/v3/demo/attachments/"+a.id && r.Method == http.MethodDelete:
 		step, answer = "remove", a.remove
+	case r.URL.Path == "/v3/demo/attachments/"+a.id:
+		step, answer = "ask", a.ask
 	case r.URL.Path == "/scoria/v1/operations/op1":
 		answer = say(200, `{"operation": {"id": "op1", "phase": "`+a.phase+`", "ended": `+map[bool]string{true: "true", false: "false"}[a.phase == "undone"]+`}}`)
 	}
@@ -39,7 +41,7 @@ func (a *attaching) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.calls = append(a.calls, step)
 	}
 	if answer == nil {
-		answer = say(200, `{"attachment": {"id": "`+a.id+`", "connection_info": {"uri": "nbd://x"}}}`)
+		answer = say(200, `{"attachment": {"id": "`+a.id+`", "status": "reserved", "connection_info": {"uri": "nbd://x"}}}`)
 	}
 	answer(w, r)
 }
@@ -60,12 +62,13 @@ func cut(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// What was refused leaves no reservation; where that is not known, the attachment is named with what to type next.
+// What was refused leaves no reservation; where that is not known it is asked for, and what is left is named with what to type next.
 func TestAFailedAttachLeavesNothingBehindOrNamesIt(t *testing.T) {
 	t.Parallel()
 	no := say(400, `{"badRequest": {"code": 400, "message": "no room"}}`)
 	busy := say(503, `{"serviceUnavailable": {"code": 503, "message": "later"}}`)
-	const removed, left = "reserve update remove", "reserve update"
+	gone := say(404, `{}`)
+	const removed, left, isLeft, mayBeLeft = "reserve update remove", "reserve update ask", "is left, reserved,", "may be left"
 	for name, c := range map[string]struct {
 		api   *attaching
 		calls string
@@ -73,19 +76,22 @@ func TestAFailedAttachLeavesNothingBehindOrNamesIt(t *testing.T) {
 		want  string
 	}{
 		"reserve refused":               {&attaching{reserve: no}, "reserve", false, "no room"},
-		"reserve not known":             {&attaching{reserve: busy}, "reserve", true, "later"},
-		"reserve cut off":               {&attaching{reserve: cut}, "reserve", true, "may have been accepted"},
+		"reserve not known":             {&attaching{reserve: busy}, "reserve ask", true, isLeft},
+		"reserve not made":              {&attaching{reserve: busy, ask: gone}, "reserve ask", false, "later (HTTP 503); no attachment was there"},
+		"reserve not known, nor asked":  {&attaching{reserve: busy, ask: busy}, "reserve ask", true, mayBeLeft},
+		"reserve cut off":               {&attaching{reserve: cut, ask: gone}, "reserve ask", true, mayBeLeft},
+		"reserve cut off and made":      {&attaching{reserve: cut}, "reserve ask", true, isLeft},
 		"update refused":                {&attaching{update: no}, removed, false, "no room"},
 		"update not built":              {&attaching{update: say(501, `{"notImplemented": {"code": 501, "message": "keeps no data"}}`)}, removed, false, "keeps no data"},
 		"update undone":                 {&attaching{update: named(busy), phase: "undone"}, removed, false, "later"},
-		"update still running":          {&attaching{update: named(busy), phase: "running"}, left, true, "later"},
-		"update stuck":                  {&attaching{update: named(busy), phase: "stuck"}, left, true, "later"},
-		"update not known":              {&attaching{update: busy}, left, true, "later"},
+		"update still running":          {&attaching{update: named(busy), phase: "running"}, left, true, isLeft},
+		"update stuck":                  {&attaching{update: named(busy), phase: "stuck"}, left, true, isLeft},
+		"update not known":              {&attaching{update: busy}, left, true, isLeft},
 		"update cut off":                {&attaching{update: cut}, left, true, "may have been accepted"},
 		"complete refused":              {&attaching{complete: no}, "reserve update complete remove", false, "no room"},
-		"complete not known":            {&attaching{complete: busy}, "reserve update complete", true, "later"},
-		"refused and it stays":          {&attaching{update: no, remove: busy}, removed, true, "no room (HTTP 400); and it could not be removed: later"},
-		"refused and it has gone since": {&attaching{update: no, remove: say(404, `{}`)}, removed, false, "no room"},
+		"complete not known":            {&attaching{complete: busy}, "reserve update complete ask", true, isLeft},
+		"refused and it stays":          {&attaching{update: no, remove: busy}, removed + " ask", true, "no room (HTTP 400); and it could not be removed: later"},
+		"refused and it has gone since": {&attaching{update: no, remove: gone}, removed, false, "no room"},
 	} {
 		srv := httptest.NewServer(c.api)
 		stdout, stderr, status := scoria(t, "volume", "attach", "v1", "--endpoint", srv.URL)

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -74,6 +75,12 @@ func (p *Pool) Room(size block.GiB) bool {
 	}
 	allocated := float64(p.AllocatedGiB.Bytes()) + float64(size.Bytes())
 	return allocated <= p.Ratio*float64(p.TotalBytes) && float64(size.Bytes()) <= p.Ratio*float64(p.FreeBytes)
+}
+
+// Words says how much room there is, for a refusal.
+func (p *Pool) Words() string {
+	return fmt.Sprintf("%d GiB of at most %.1f × %v are allocated, %v are free",
+		p.AllocatedGiB, p.Ratio, block.Bytes(p.TotalBytes), block.Bytes(p.FreeBytes))
 }
 
 // Backend describes one backend by its name.

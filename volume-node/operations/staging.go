@@ -121,11 +121,8 @@ func giveBack(s kvtx.Snapshot, tx *kvtx.Tx, backend string, size block.GiB) erro
 }
 
 func roomWords(p *records.Pool, size block.GiB) string {
-	return fmt.Sprintf("pool %s cannot take %d GiB more: %d GiB of at most %.1f × %.1f GiB are allocated, %.1f GiB are free on the backend",
-		p.Backend, size, p.AllocatedGiB, p.Ratio, gib(p.TotalBytes), gib(p.FreeBytes))
+	return fmt.Sprintf("pool %s cannot take %d GiB more: %s", p.Backend, size, p.Words())
 }
-
-func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
 // credit gives the project back what it was charged, in this node's own record: admission folds it in.
 func (e *Env) credit(s kvtx.Snapshot, tx *kvtx.Tx, project string, back records.Usage) error {
