@@ -9,6 +9,8 @@ const (
 	NodeVerbProcesses = "processes"
 	// NodeVerbList asks a process for the objects of a backend, on ProcessSubject: ListObjects and Objects.
 	NodeVerbList = "list"
+	// NodeVerbServing asks a process which backends it serves, on ProcessSubject: any question, and Serving.
+	NodeVerbServing = "serving"
 	// NodeVerbFence asks whoever serves a backend on a node to raise the fence of an operation there, on BackendSubject: RaiseFence, and
 	// FenceRaised when it is done, which may take as long as the backend waits for a writer.
 	NodeVerbFence = "fence"
@@ -20,6 +22,20 @@ type Processes struct {
 	Error *Error `msgpack:"error,omitempty"`
 	// Processes are the names of those that run, one that hangs included.
 	Processes []string `msgpack:"processes,omitempty"`
+}
+
+// Serving answers NodeVerbServing.
+type Serving struct {
+	V        int      `msgpack:"v"`
+	Error    *Error   `msgpack:"error,omitempty"`
+	Backends []Serves `msgpack:"backends,omitempty"`
+}
+
+// Serves is a backend that a process serves.
+type Serves struct {
+	Backend string `msgpack:"backend"`
+	// Away says why what the backend keeps cannot be reached at this moment: the process goes on by itself when it can; empty: it can.
+	Away string `msgpack:"away,omitempty"`
 }
 
 // MaxObjects is the most objects in one answer.

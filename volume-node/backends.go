@@ -16,6 +16,13 @@ import (
 type served struct {
 	spec driver.Spec
 	driver.Driver
+	*presence
+}
+
+// Close gives the backend up.
+func (b served) Close() error {
+	b.close()
+	return b.Driver.Close()
 }
 
 // names are those of the backends that this process serves.
@@ -24,6 +31,16 @@ func (n *Node) names() (names []string) {
 		names = append(names, b.spec.Name)
 	}
 	return names
+}
+
+// checkKinds refuses backends of kinds that there are not, and settings that their kinds do not have.
+func (n *Node) checkKinds() error {
+	for _, spec := range n.cfg.Backends {
+		if err := n.deps.Kinds.Check(spec); err != nil {
+			return &SettingError{Name: "backend", Value: spec.String(), Want: err.Error()}
+		}
+	}
+	return nil
 }
 
 // openBackends opens all drivers. What their records say is looked at before, so that nothing is made in a wrong place.
@@ -46,7 +63,8 @@ func (n *Node) openBackends(ctx context.Context) error {
 		if err != nil {
 			return &SettingError{Name: "backend", Value: spec.String(), Want: err.Error()}
 		}
-		n.served = append(n.served, served{spec, d})
+		d, there := watch(d, n.log.With("backend", spec.Name))
+		n.served = append(n.served, served{spec, d, there})
 		info := d.Info()
 		for _, note := range info.Notes {
 			n.log.InfoContext(ctx, "backend opened", "backend", spec.Name, "kind", info.Kind, "note", note)
@@ -95,6 +113,12 @@ func (n *Node) registerBackend(ctx context.Context, b served) error {
 			*r = n.describe(b)
 			return nil
 		})
+		if err == nil && tx.Len() == 0 { // as it was: it is written all the same, so that nobody forgets it at this moment
+			var e kvtx.Entry
+			if e, err = s.Get(backend); err == nil {
+				tx.Put(backend, e.Value, e.Revision)
+			}
+		}
 		if err != nil || info.Identity == "" {
 			return err
 		}

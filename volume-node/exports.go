@@ -37,7 +37,7 @@ func (n *Node) restoreExports(ctx context.Context) {
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, driver.ErrAway) { // that is said by the backend
 			n.log.WarnContext(ctx, "exports not restored, it is tried again", "error", err)
 		}
 		if !sleep(ctx, wait) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -14,16 +13,30 @@ import (
 	"github.com/scoria-storage/scoria/volume-node/driver"
 )
 
-// answer takes the questions that are put to the node and to this process, one at a time because a backend's list is read
-// whole. The function that it returns ends that, and waits for the answer under way.
-func (n *Node) answer(ctx context.Context) (stop func(), err error) {
-	answers := map[string]func(context.Context, []byte) any{
-		messages.NodeSubject(n.cfg.Name, messages.NodeVerbProcesses):         n.processes,
-		messages.ProcessSubject(n.cfg.Name, n.worker, messages.NodeVerbList): n.list,
+// answer takes the questions that are put to the node and to this process, those of each kind one at a time because a backend's list is
+// read whole. The function that it returns ends that, and waits for the answers under way.
+func (n *Node) answer() (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, stop := range stops {
+			stop()
+		}
 	}
-	return n.take(ctx, slices.Collect(maps.Keys(answers)), func(ctx context.Context, m *nats.Msg) {
-		n.respond(ctx, m, answers[m.Subject](ctx, m.Data))
-	})
+	for subject, answer := range map[string]func(context.Context, []byte) any{
+		messages.NodeSubject(n.cfg.Name, messages.NodeVerbProcesses):            n.processes,
+		messages.ProcessSubject(n.cfg.Name, n.worker, messages.NodeVerbServing): n.serving,
+		messages.ProcessSubject(n.cfg.Name, n.worker, messages.NodeVerbList):    n.list,
+	} {
+		end, err := n.take(context.Background(), []string{subject}, func(ctx context.Context, m *nats.Msg) {
+			n.respond(ctx, m, answer(ctx, m.Data))
+		})
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		stops = append(stops, end)
+	}
+	return stop, nil
 }
 
 // take hands questions on the subjects to handle, one after the other. The function that it returns ends that, and waits for handle.
@@ -82,6 +95,15 @@ func (n *Node) processes(context.Context, []byte) any {
 	var err error
 	if out.Processes, err = n.member.Running(); err != nil {
 		out.Error = messages.Errorf(messages.CodeInternal, "node %s: %v", n.cfg.Name, err)
+	}
+	return out
+}
+
+// serving answers which backends this process serves.
+func (n *Node) serving(context.Context, []byte) any {
+	out := messages.Serving{V: messages.EnvelopeVersion}
+	for _, b := range n.served {
+		out.Backends = append(out.Backends, messages.Serves{Backend: b.spec.Name, Away: b.absence()})
 	}
 	return out
 }

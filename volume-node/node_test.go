@@ -267,6 +267,7 @@ func TestNodesAreRefusedInWords(t *testing.T) {
 		{"state of another node", "belongs to node n1: use that name", func(c *volumenode.Config) { c.StateDir = filepath.Join(s.dir, "state-n1") }},
 		{"backend of another node", "backend local belongs to node n1", func(c *volumenode.Config) { c.Backends = s.config("x", "local=file:path=DIR/b").Backends }},
 		{"backend of another kind", "there is a backend local of kind file", func(c *volumenode.Config) { c.Backends = s.config("x", "local=null").Backends }},
+		{"backend of a kind that there is not", "kind \"floppy\" is not known: want one of file, null", func(c *volumenode.Config) { c.Backends = s.config("x", "local=floppy").Backends }},
 		{"unknown kind", "kind \"floppy\" is not known", func(c *volumenode.Config) { c.Backends = s.config("x", "b=floppy").Backends }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -17,9 +17,6 @@ import (
 
 // register writes who the node is, which backends it serves and how much room they have.
 func (n *Node) register(ctx context.Context) error {
-	if err := n.checkOneMachine(ctx); err != nil {
-		return err
-	}
 	if err := n.registerNode(ctx); err != nil {
 		return err
 	}
@@ -100,19 +97,47 @@ func all(own []string, processes map[string][]string) []string {
 	return own
 }
 
-// reportPool writes how much room the backend has, if that changed notably.
+// reportPool writes how much room the backend has, if that changed notably. A pool that is made anew is one of a backend that is there, which
+// the commit checks.
 func (n *Node) reportPool(ctx context.Context, b served) error {
 	c, err := b.Capacity(ctx)
 	if err != nil {
 		return err
 	}
-	return change(ctx, n.deps.Store, records.PoolKey(b.spec.Name), func(p *records.Pool, exists bool) error {
-		if exists && p.TotalBytes == c.TotalBytes && p.Ratio == c.Oversubscription && !notable(p.FreeBytes, c.FreeBytes, c.TotalBytes) {
+	pool, backend := records.PoolKey(b.spec.Name), records.BackendKey(b.spec.Name)
+	_, err = n.deps.Store.Update(ctx, []string{pool, backend}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		return edit(s, tx, pool, func(p *records.Pool, exists bool) error {
+			if exists && p.TotalBytes == c.TotalBytes && p.Ratio == c.Oversubscription && !notable(p.FreeBytes, c.FreeBytes, c.TotalBytes) {
+				return nil
+			}
+			if !exists {
+				e, err := s.Get(backend)
+				if err == nil && !e.Exists {
+					err = errForgotten
+				}
+				if err != nil {
+					return err
+				}
+				tx.Check(backend, e.Revision)
+			}
+			p.Backend, p.TotalBytes, p.FreeBytes, p.Ratio, p.ReportedAt = b.spec.Name, c.TotalBytes, c.FreeBytes, c.Oversubscription, time.Now().UTC()
 			return nil
-		}
-		p.Backend, p.TotalBytes, p.FreeBytes, p.Ratio, p.ReportedAt = b.spec.Name, c.TotalBytes, c.FreeBytes, c.Oversubscription, time.Now().UTC()
-		return nil
+		})
 	})
+	return err
+}
+
+// errForgotten: an operator had the backend forgotten.
+var errForgotten = errors.New("the backend has been forgotten")
+
+// keepRegistered registers a backend again that was forgotten while this process could not be asked whether it serves it.
+func (n *Node) keepRegistered(ctx context.Context, b served) error {
+	e, err := n.deps.Store.Get(ctx, records.BackendKey(b.spec.Name))
+	if err != nil || e.Exists {
+		return err
+	}
+	n.log.WarnContext(ctx, "the backend was forgotten while this process serves it: it is registered again", "backend", b.spec.Name)
+	return n.registerBackend(ctx, b)
 }
 
 // notable says whether the free room changed by a hundredth of the whole or more: a pool's record is a busy one.
@@ -123,10 +148,19 @@ const poolEvery = 30 * time.Second
 
 func (n *Node) reportPools(ctx context.Context) {
 	for sleep(ctx, poolEvery) {
-		for _, b := range n.served {
-			if err := n.reportPool(ctx, b); err != nil && ctx.Err() == nil {
-				n.log.WarnContext(ctx, "room of the backend not reported", "backend", b.spec.Name, "error", err)
-			}
+		n.report(ctx)
+	}
+}
+
+// report tells of all backends that they are there, and how much room they have.
+func (n *Node) report(ctx context.Context) {
+	for _, b := range n.served {
+		err := n.keepRegistered(ctx, b)
+		if err == nil {
+			err = n.reportPool(ctx, b)
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, driver.ErrAway) {
+			n.log.WarnContext(ctx, "room of the backend not reported", "backend", b.spec.Name, "error", err)
 		}
 	}
 }
@@ -138,7 +172,7 @@ func (n *Node) cleanup(ctx context.Context) {
 	for {
 		for _, b := range n.served {
 			err := b.Cleanup(ctx, func(operation string) bool { return n.ended(ctx, operation) })
-			if err != nil && ctx.Err() == nil && !errors.Is(err, driver.ErrUnsupported) {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, driver.ErrUnsupported) && !errors.Is(err, driver.ErrAway) {
 				n.log.WarnContext(ctx, "backend not cleaned up", "backend", b.spec.Name, "error", err)
 			}
 		}

@@ -12,6 +12,9 @@
 //     storage under the name, or the storage under another name, is refused in words, and makes nothing there.
 //   - Every start of a process is a worker of its own: it never goes on with what an earlier start left as if it were
 //     that one; it takes it over. It need not wait for the lease if the process has ended that left it, on this node.
+//   - Who serves a backend answers questions before it registers it, and its registration always writes the backend's record: whoever forgets
+//     a backend that nobody serves, on the revision of a record that was read before the question, forgets none that is.
+//   - While the storage of a backend is away, steps on it wait; what is asked about it is told so.
 //   - Pools are reported before the first dispatch is taken, so a reservation always finds its pool.
 //   - Run returns when every goroutine has ended: intake first, what it uses afterwards.
 //   - The export server outlives the node, unless the node is told to end it.
@@ -133,7 +136,8 @@ type Node struct {
 	served  []served
 	exports *control.Client // nil: none needed, or another exporter is used
 	export  export.Exporter
-	env     operations.Env
+	env     operations.Env // of what does not wait for a storage that is away
+	answers func()         // ends the answers to questions; nil: none are given
 	intake  *intake.Intake
 	ready   chan struct{}
 }
@@ -150,15 +154,15 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Node, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	id, err := identity(cfg.StateDir, cfg.Name)
-	if err != nil {
+	n := &Node{cfg: cfg, deps: deps, worker: cfg.Name + "-" + rand.Text()[:10], export: deps.Exporter, ready: make(chan struct{})}
+	n.log = deps.Log.With("node", cfg.Name)
+	if err := n.checkKinds(); err != nil {
 		return nil, err
 	}
-	n := &Node{
-		cfg: cfg, deps: deps, id: id, worker: cfg.Name + "-" + rand.Text()[:10], export: deps.Exporter,
-		ready: make(chan struct{}),
+	var err error
+	if n.id, err = identity(cfg.StateDir, cfg.Name); err != nil {
+		return nil, err
 	}
-	n.log = deps.Log.With("node", cfg.Name)
 	if n.member, err = workers.Join(filepath.Join(cfg.StateDir, workersFolder), n.worker); err != nil {
 		return nil, fmt.Errorf("state directory %s: %w", cfg.StateDir, err)
 	}
@@ -175,20 +179,27 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.openBackends(ctx); err != nil {
 		return err
 	}
+	if err := n.checkOneMachine(ctx); err != nil {
+		return err
+	}
+	if n.answers, err = n.answer(); err != nil {
+		return err
+	}
 	if err := n.register(ctx); err != nil {
 		return err
 	}
 	if err := n.openExports(); err != nil {
 		return err
 	}
-	byName := make(map[string]driver.Driver)
-	for _, b := range n.served {
-		byName[b.spec.Name] = b.Driver
-	}
 	n.env = operations.Env{
-		Store: n.deps.Store, Locks: n.deps.Locks, Drivers: byName, Exporter: n.export, NodeName: n.cfg.Name, NodeID: n.id, Log: n.log,
+		Store: n.deps.Store, Locks: n.deps.Locks, Drivers: map[string]driver.Driver{}, Exporter: n.export, NodeName: n.cfg.Name, NodeID: n.id, Log: n.log,
 	}
-	registry := operations.Registry(n.env)
+	steps := n.env
+	steps.Drivers = map[string]driver.Driver{}
+	for _, b := range n.served {
+		n.env.Drivers[b.spec.Name], steps.Drivers[b.spec.Name] = b.Driver, b.patient(b.Driver)
+	}
+	registry := operations.Registry(steps)
 	n.intake, err = intake.New(intake.Config{
 		Backends: n.names(), Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
 	}, intake.Deps{
@@ -234,15 +245,11 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	lists, err := n.answer(after)
+	fences, err := n.answerFences(after)
 	if err != nil {
 		return err // before the export server is started: nobody would end it
 	}
-	fences, err := n.answerFences(after)
-	if err != nil {
-		lists()
-		return err
-	}
+	defer context.AfterFunc(ctx, waitNoMore(n.served))()
 	var helpers sync.WaitGroup
 	if n.exports != nil {
 		helpers.Go(func() { _ = n.exports.Run(after) })
@@ -261,7 +268,6 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	err = n.intake.Run(ctx)
 	cancel()
-	lists()
 	fences()
 	end()
 	helpers.Wait()
@@ -286,9 +292,22 @@ func (n *Node) serveWakes(ctx context.Context) {
 	}
 }
 
+// waitNoMore lets what waits for storages that are away end.
+func waitNoMore(all []served) func() {
+	return func() {
+		for _, b := range all {
+			b.end()
+		}
+	}
+}
+
 // Close gives up the backends, and says that this worker has ended. Run does so itself.
 func (n *Node) Close() error {
 	var errs []error
+	if n.answers != nil {
+		n.answers()
+		n.answers = nil
+	}
 	for _, b := range n.served {
 		errs = append(errs, b.Close())
 	}

@@ -22,6 +22,9 @@ var (
 	ErrBusyOpen = errors.New("source is open, and this backend cannot clone an open volume")
 	// ErrUnknown: the driver cannot tell whether the call took effect.
 	ErrUnknown = errors.New("not known whether it took effect")
+	// ErrAway: the storage is not where it was opened, or not all of it, as when its file system was unmounted. The call changed
+	// nothing, and may be repeated: it succeeds once the storage is back.
+	ErrAway = errors.New("the storage is away")
 	// ErrInvalid: an ID, a size or an operation that no driver accepts.
 	ErrInvalid = errors.New("invalid argument")
 )

@@ -21,7 +21,8 @@
 //   - A temporary that is left behind carries its operation in its name: the same operation removes it and begins anew,
 //     Cleanup removes it once the operation has ended. Its writer, should it still live, cannot rename it any more.
 //   - A directory that was served before is opened as it is, by its identity: nothing is made in another one. While it is
-//     open, no call has an effect once something else stands at its path, or at that of one of its folders.
+//     open, no call has an effect once something else stands at its path, or at that of one of its folders: driver.ErrAway,
+//     until it is back with its identity.
 //   - A directory is neither inside that of another backend nor round one, and on one file system.
 //   - IDs are checked before they become names, names are opened relative to folders opened at the start, links are
 //     never followed, and what is not a regular file is not touched.
@@ -42,6 +43,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -154,6 +156,7 @@ type Driver struct {
 	volumes   folder
 	snapshots folder
 	locksAt   place
+	away      atomic.Bool // the directory was not there when it was last looked for
 	locks     lock.Locker
 	reflink   bool // the file system has it and it is wanted
 	info      driver.Info

@@ -38,8 +38,8 @@ func (p place) here() error {
 	if err == nil && os.SameFile(now, p.info) {
 		return nil
 	}
-	return fmt.Errorf("directory %s is not the one that was opened: its file system was unmounted, or something took its place. "+
-		"Nothing is done until it is back; if it has moved, start the node again with its path", p.dir.Name())
+	return fmt.Errorf("%w: directory %s is not the one that was opened: its file system was unmounted, or something took its place. "+
+		"Nothing is done until it is back; if it has moved, start the node again with its path", driver.ErrAway, p.dir.Name())
 }
 
 func (p place) close() error {
@@ -70,12 +70,21 @@ func (d *Driver) openPlaces() error {
 
 func device(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Dev }
 
-// here returns an error if the directory is not the one that was opened any more.
+// here returns driver.ErrAway if the directory is not the one that was opened any more. One that was away is back when it is the
+// same one again, with its identity.
 func (d *Driver) here() error {
 	for _, p := range []place{d.volumes.place, d.snapshots.place, d.locksAt} {
 		if err := p.here(); err != nil {
+			d.away.Store(true)
 			return err
 		}
 	}
+	if !d.away.Load() {
+		return nil
+	}
+	if _, err := (Known{Served: true, Identity: d.identity}).find(d.path); err != nil {
+		return fmt.Errorf("%w: %w", driver.ErrAway, err)
+	}
+	d.away.Store(false)
 	return nil
 }

@@ -240,8 +240,8 @@ func requireStopped(t *testing.T, d *file.Driver, dir string) {
 		if err == nil || !strings.Contains(err.Error(), "is not the one that was opened") || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s = %v, want words that the directory is not the one that was opened", what, err)
 		}
-		if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrUnknown) {
-			t.Errorf("%s = %v, want an error that says nothing of the thing", what, err)
+		if !errors.Is(err, driver.ErrAway) || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrUnknown) {
+			t.Errorf("%s = %v, want ErrAway, and nothing said of the thing", what, err)
 		}
 	}
 }
@@ -270,7 +270,14 @@ func TestNothingIsDoneOnceTheDirectoryWasReplaced(t *testing.T) {
 			if after := tree(t, top); !slices.Equal(before, after) {
 				t.Errorf("calls that were refused left\n%q, before there was\n%q", after, before)
 			}
-			if err := errors.Join(os.RemoveAll(dir), os.Rename(away, dir)); err != nil {
+			marker, kept := filepath.Join(away, markerFile), filepath.Join(top, "kept")
+			if err := errors.Join(os.RemoveAll(dir), os.Rename(marker, kept), os.Rename(away, dir)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Capacity(t.Context()); !errors.Is(err, driver.ErrAway) || !strings.Contains(err.Error(), "has no "+markerFile) {
+				t.Errorf("Capacity of the directory that came back without its identity = %v, want ErrAway", err)
+			}
+			if err := os.Rename(kept, filepath.Join(dir, markerFile)); err != nil {
 				t.Fatal(err)
 			}
 			if err := d.ExtendVolume(t.Context(), call(3), driver.Volume{ID: "old", Bytes: 4096}, 8192); err != nil {

@@ -27,7 +27,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/scoria-storage/scoria/volume-node/driver"
@@ -58,9 +57,6 @@ type Held interface {
 	Durable() error
 	// Touch makes the lock look used now, for Sweep.
 	Touch() error
-	// File is the descriptor to pass to a child process that writes on behalf of the holder, so that the lock is held until the child has
-	// ended, too; nil: there is none.
-	File() *os.File
 	// Release lets the lock go, once no child process has it any more.
 	Release() error
 }
@@ -92,7 +88,6 @@ type noLock struct{}
 func (noLock) Overtaken() error { return nil }
 func (noLock) Durable() error   { return nil }
 func (noLock) Touch() error     { return nil }
-func (noLock) File() *os.File   { return nil }
 func (noLock) Release() error   { return nil }
 
 // Node takes file locks.

@@ -71,7 +71,7 @@ func obey(text string) error {
 	if o.Child {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), orderKey+"="+asChild)
-		child.ExtraFiles = []*os.File{held.File()}
+		child.ExtraFiles = []*os.File{descriptor(held)}
 		if err := child.Start(); err != nil {
 			return err
 		}

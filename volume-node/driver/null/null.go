@@ -13,6 +13,7 @@ import (
 	"fmt"
 
 	"github.com/scoria-storage/scoria/volume-node/driver"
+	"github.com/scoria-storage/scoria/volume-node/driver/lock"
 )
 
 // Kind is the name of this kind of backend.
@@ -31,6 +32,9 @@ func Factory() driver.Factory {
 // Driver keeps nothing.
 type Driver struct{}
 
+// locks are those of its calls: there is nothing to keep apart.
+var locks lock.None
+
 // New returns a driver that keeps nothing.
 func New() *Driver { return &Driver{} }
 
@@ -38,8 +42,13 @@ var _ driver.Driver = (*Driver)(nil)
 
 // Info says that nothing is kept.
 func (*Driver) Info() driver.Info {
+	needs := map[driver.Method]driver.Lock{}
+	for _, m := range driver.Writing() {
+		needs[m] = locks.Needs()
+	}
 	return driver.Info{
 		Kind:    Kind,
+		Locks:   needs,
 		Fencing: driver.FencingStore,
 		Capabilities: driver.Capabilities{
 			CloneWhileOpen: true, Revert: true, Thin: true, OnlineExtend: true,
@@ -127,13 +136,18 @@ func (*Driver) Close() error { return nil }
 
 type checker interface{ Check() error }
 
-func check(ctx context.Context, args ...checker) error {
+// check is what every call begins with: its arguments are looked at, and its lock is taken, which keeps nobody out.
+func check(ctx context.Context, call driver.Call, args ...checker) error {
 	for _, arg := range args {
 		if err := arg.Check(); err != nil {
 			return err
 		}
 	}
-	return ctx.Err()
+	held, err := locks.Acquire(ctx, "", lock.Claim{Operation: call.Operation, Fence: call.Fence})
+	if err != nil {
+		return err
+	}
+	return held.Release()
 }
 
 // checkSource checks the arguments of a call that fills dst from src.
