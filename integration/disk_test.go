@@ -71,7 +71,7 @@ func (s *smallDisk) refused(t *testing.T, method, path string, body any) {
 		t.Fatal(err)
 	}
 	_, _, text := ans.Fault()
-	for _, want := range []string{s.Dir, "tmpfs on " + s.mount, "KiB free", "delete volumes or snapshots", "make room"} {
+	for _, want := range []string{s.Dir, "tmpfs on " + s.mount, " free: delete volumes or snapshots, or make room on the disk until 9.0 MiB are free"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s %s says %q, want %q in it", method, path, text, want)
 		}

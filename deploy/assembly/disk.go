@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/block"
 )
 
 // How much is enough. Beside these, some files must be free: a commit makes and removes some ten.
@@ -42,9 +43,9 @@ func (s space) enough(bytes int64) bool { return s.bytes >= bytes && s.files >= 
 
 func (s space) String() string {
 	if s.files < fullFiles {
-		return fmt.Sprintf("%d KiB and %d files free", s.bytes>>10, s.files)
+		return fmt.Sprintf("%v and %d files free", block.Bytes(s.bytes), s.files)
 	}
-	return fmt.Sprintf("%d KiB free", s.bytes>>10)
+	return fmt.Sprintf("%v free", block.Bytes(s.bytes))
 }
 
 // disk is the disk of the data directory: how much is free, and the reserve, a file that holds room for what frees room. Whatever fills the
@@ -66,7 +67,7 @@ func openDisk(dir string, log *slog.Logger) (*disk, error) {
 	if err != nil && !isFull(err) {
 		return nil, fmt.Errorf("reserve of room: %w", err)
 	}
-	if err != nil || !d.space().enough(startBytes) {
+	if !d.space().enough(startBytes) {
 		d.release()
 	}
 	if !d.space().enough(startBytes) {
@@ -79,7 +80,7 @@ func openDisk(dir string, log *slog.Logger) (*disk, error) {
 func (d *disk) startError() error {
 	free, need := d.space(), ""
 	if !free.enough(startBytes) {
-		need = fmt.Sprintf(", a start needs %d KiB", startBytes>>10)
+		need = fmt.Sprintf(", a start needs %v", block.Bytes(startBytes))
 	}
 	return fmt.Errorf("the disk of %s (%s) is full: %s%s: "+makeRoom, d.dir, d.name, free, need)
 }
@@ -96,14 +97,30 @@ func (d *disk) space() space {
 	return free
 }
 
-// full says that there is no room but the reserve, or not even that, and what to do.
+// full says that there is no room but the reserve, or not even that, and what to do. A reserve that was given up is made again as soon as
+// there is room for it: what is refused is refused for what is free at that moment.
 func (d *disk) full() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	free := d.space()
-	if free.enough(fullBytes) && d.held.Load() {
+	if !d.held.Load() && free.enough(againBytes) {
+		if d.broken.get() != nil {
+			return nil // the start of the server comes first
+		}
+		err := d.keep()
+		if err == nil {
+			return nil
+		}
+		if !isFull(err) {
+			return fmt.Errorf("the disk of %s (%s) has %s, but the reserve of room cannot be made: %w", d.dir, d.name, free, err)
+		}
+		free = d.space() // something else was faster
+	}
+	if d.held.Load() && free.enough(fullBytes) {
 		return nil
 	}
-	return fmt.Errorf("the disk of %s (%s) is full: %s: delete volumes or snapshots, or make room on the disk, at least %d KiB; then it goes on "+
-		"by itself; nothing that was acknowledged is lost", d.dir, d.name, free, againBytes>>10)
+	return fmt.Errorf("the disk of %s (%s) is full: %s: delete volumes or snapshots, or make room on the disk until %v are free; then it goes on "+
+		"by itself; nothing that was acknowledged is lost", d.dir, d.name, free, block.Bytes(againBytes))
 }
 
 // Short says why nothing that needs room may be accepted now, or returns nil.
@@ -119,10 +136,8 @@ func (d *disk) Spare() {
 // reserve is the file's name in the data directory.
 const reserve = "reserve"
 
-// keep makes the reserve. What is there already needs no room.
+// keep makes the reserve, all of it or nothing. What is there already needs no room. d.mu is held, or nobody else has d yet.
 func (d *disk) keep() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	f, err := os.OpenFile(filepath.Join(d.dir, reserve), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -132,7 +147,9 @@ func (d *disk) keep() error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		_, err = f.WriteAt(make([]byte, reserveBytes), 0)
 	}
-	d.held.Store(err == nil)
+	if d.held.Store(err == nil); err != nil {
+		d.remove()
+	}
 	return err
 }
 
@@ -141,6 +158,10 @@ func (d *disk) release() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.held.Store(false)
+	d.remove()
+}
+
+func (d *disk) remove() {
 	if err := os.Remove(filepath.Join(d.dir, reserve)); err != nil && !os.IsNotExist(err) {
 		d.log.Error("reserve of room not given up", "error", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scoria-storage/scoria/deploy/embednats"
 	"github.com/scoria-storage/scoria/integration/harness"
 )
@@ -120,7 +122,7 @@ func TestAFullDiskIsSaidAndForgotten(t *testing.T) {
 	}
 	w.fill(t, 100<<10)
 	text := w.Short().Error()
-	for _, want := range []string{w.dir, "tmpfs on ", "KiB free", "make room"} {
+	for _, want := range []string{w.dir, "tmpfs on ", "KiB free", "make room on the disk until 9.0 MiB are free"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("said %q, want %q in it", text, want)
 		}
@@ -164,6 +166,62 @@ func TestTheReserveIsForWhatFreesRoom(t *testing.T) {
 	}
 }
 
+// Room is there as soon as it is made, whatever is under way, and what is refused is refused for what is free at that moment.
+func TestRoomIsMeasuredWhenItIsNeeded(t *testing.T) {
+	t.Parallel()
+	for name, makeRoom := range map[string]func(*testing.T, *watched){
+		"the disk is emptied": func(t *testing.T, w *watched) { t.Helper(); w.empty(t) },
+		"the disk grows": func(t *testing.T, w *watched) {
+			t.Helper()
+			if err := unix.Mount("", w.dir, "", unix.MS_REMOUNT, "size=200m"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := watchSmall(t)
+			w.fill(t, 100<<10)
+			w.underWay.Store(1) // and stays so
+			harness.Eventually(t, 20*time.Second, "the reserve is given up", func() bool { return harness.Free(t, w.dir) >= startBytes })
+			if err := w.Short(); err == nil || !strings.Contains(err.Error(), " MiB free") || !strings.Contains(err.Error(), "until 9.0 MiB are free") {
+				t.Errorf("refused with %v, want how much is free and how much must be", err)
+			}
+			makeRoom(t, w)
+			if err := w.Short(); err != nil || !w.hasReserve() {
+				t.Errorf("%d bytes are free, reserve %v: refused with %v", harness.Free(t, w.dir), w.hasReserve(), err)
+			}
+		})
+	}
+}
+
+// The server needs a pause between its starts only where its writes fail although there is room.
+func TestABrokenServerDoesNotWaitForRoomThatIsThere(t *testing.T) {
+	t.Parallel()
+	w := watchSmall(t)
+	w.fill(t, 100<<10)
+	w.srv.breaks(errors.New("no space left"))
+	w.Spare()
+	harness.Eventually(t, 20*time.Second, "it is started again", func() bool { return w.srv.started() == 1 })
+	w.srv.breaks(errors.New("no space left"))
+	begin := time.Now()
+	harness.Eventually(t, 20*time.Second, "it is noticed", func() bool { return w.broken.get() != nil })
+	w.empty(t)
+	harness.Eventually(t, 20*time.Second, "it is started again", func() bool { return w.srv.started() == 2 && w.Short() == nil })
+	if took := time.Since(begin); took >= restartPause {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// The reserve is given up for a server where what is free is not enough alone.
+func TestABrokenServerIsStartedInTheReserve(t *testing.T) {
+	t.Parallel()
+	w := watchSmall(t)
+	w.fill(t, fullBytes+1<<20)
+	w.srv.breaks(errors.New("no space left"))
+	harness.Eventually(t, 20*time.Second, "it is started again", func() bool { return w.srv.started() == 1 && w.Short() == nil })
+}
+
 // A server that a full disk has broken is started again as soon as there is room for that, and not before.
 func TestABrokenServerIsStartedAgainWhenThereIsRoom(t *testing.T) {
 	t.Parallel()
@@ -177,13 +235,15 @@ func TestABrokenServerIsStartedAgainWhenThereIsRoom(t *testing.T) {
 	w.Spare()
 	harness.Eventually(t, 20*time.Second, "it is started again", func() bool { return w.srv.started() == 1 })
 	w.empty(t)
-	harness.Eventually(t, 20*time.Second, "all is well", func() bool { return w.Short() == nil })
+	harness.Eventually(t, 20*time.Second, "all is well", func() bool { return w.Short() == nil && w.log.has("storage has room again") })
+	w.srv.breaks(errors.New("an error of the device"))
+	harness.Eventually(t, 20*time.Second, "it is started again", func() bool { return w.srv.started() == 2 })
 	w.srv.breaks(errors.New("an error of the device"))
 	harness.Eventually(t, 20*time.Second, "it is said", func() bool {
 		err := w.Short()
 		return err != nil && strings.Contains(err.Error(), "an error of the device")
 	})
-	harness.Eventually(t, 20*time.Second, "it is started again after a pause", func() bool { return w.srv.started() == 2 && w.Short() == nil })
+	harness.Eventually(t, 20*time.Second, "it is started again after a pause", func() bool { return w.srv.started() == 3 && w.Short() == nil })
 }
 
 // With a server that hangs the process ends, so that it is started again.

@@ -69,11 +69,12 @@ func (d *disk) watchEnd(running context.Context, srv server, ended <-chan struct
 }
 
 // watchRunning does what keeps the process going on a full disk: it says that the disk is full and that it has room again, in the log; it
-// gives up the reserve for operations under way, and makes it again; it starts the server again which a full disk has broken. With a server
-// that cannot be started again it gives up.
+// gives up the reserve for operations under way; it starts the server again which a full disk has broken. With a server that cannot be
+// started again it gives up.
 func (d *disk) watchRunning(ctx context.Context, srv server, underWay func() int, giveUp func(error)) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	var full bool
 	var short error
 	var next time.Time // earliest next start of the server
 	for {
@@ -87,6 +88,10 @@ func (d *disk) watchRunning(ctx context.Context, srv server, underWay func() int
 			giveUp(fmt.Errorf("%w, as it may when it meets a full disk, and is not to be healed in this process: start again; nothing that was acknowledged is lost", broken))
 			return
 		}
+		wasFull := full
+		if full = d.full() != nil; wasFull && !full {
+			next = time.Time{} // its writes failed for want of room
+		}
 		if d.restart(ctx, srv, broken, time.Now().After(next)) {
 			next = time.Now().Add(restartPause)
 		}
@@ -97,14 +102,8 @@ func (d *disk) watchRunning(ctx context.Context, srv server, underWay func() int
 		case short == nil && was != nil:
 			d.log.InfoContext(ctx, "storage has room again", "path", d.dir)
 		}
-		switch {
-		case underWay() > 0:
+		if underWay() > 0 {
 			d.Spare()
-		case !d.held.Load() && d.space().enough(againBytes):
-			if err := d.keep(); err != nil {
-				d.log.WarnContext(ctx, "reserve of room not made", "error", err)
-				d.release()
-			}
 		}
 	}
 }
@@ -116,7 +115,13 @@ func (d *disk) restart(ctx context.Context, srv server, broken error, due bool) 
 		return false
 	}
 	d.broken.set(broken.Error() + "; it is started again in a moment; nothing that was acknowledged is lost")
-	if !due || !d.space().enough(startBytes) {
+	if !due {
+		return false
+	}
+	if free := d.space(); !free.enough(startBytes) && free.enough(fullBytes) {
+		d.release() // somebody made some room, which the reserve makes enough
+	}
+	if !d.space().enough(startBytes) {
 		return false
 	}
 	d.log.ErrorContext(ctx, "NATS server is started again", "error", broken)
