@@ -61,7 +61,7 @@ func DecodeRequest(kind block.Kind, version int, data []byte) (Request, error) {
 }
 
 // checkShape walks over one value and refuses what the decoder must not be given: lengths that go past the end,
-// nesting without end, bytes after the value, and anything but a map at the top.
+// nesting without end, a key that stands twice in one map, bytes after the value, and anything but a map at the top.
 func checkShape(data []byte) error {
 	r := bytes.NewReader(data)
 	dec := msgpack.NewDecoder(r)
@@ -72,7 +72,7 @@ func checkShape(data []byte) error {
 	if !msgpcode.IsFixedMap(code) && code != msgpcode.Map16 && code != msgpcode.Map32 {
 		return errors.New("it is not a map")
 	}
-	if err := skip(dec, r, 0); err != nil {
+	if err := skip(dec, r, data, 0); err != nil {
 		return err
 	}
 	if r.Len() > 0 {
@@ -81,7 +81,7 @@ func checkShape(data []byte) error {
 	return nil
 }
 
-func skip(dec *msgpack.Decoder, r *bytes.Reader, depth int) error {
+func skip(dec *msgpack.Decoder, r *bytes.Reader, data []byte, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("it is nested deeper than %d", maxDepth)
 	}
@@ -90,13 +90,14 @@ func skip(dec *msgpack.Decoder, r *bytes.Reader, depth int) error {
 		return errShort(err)
 	}
 	var children int
+	var keys map[string]struct{}
 	switch {
 	case msgpcode.IsFixedMap(code), code == msgpcode.Map16, code == msgpcode.Map32:
 		n, err := dec.DecodeMapLen()
 		if err != nil {
 			return errShort(err)
 		}
-		children = 2 * n
+		children, keys = 2*n, make(map[string]struct{}, min(n, 16)) // n is what the message claims
 	case msgpcode.IsFixedArray(code), code == msgpcode.Array16, code == msgpcode.Array32:
 		n, err := dec.DecodeArrayLen()
 		if err != nil {
@@ -109,12 +110,30 @@ func skip(dec *msgpack.Decoder, r *bytes.Reader, depth int) error {
 	if children > r.Len() { // each child has one byte at least
 		return fmt.Errorf("it names %d values where %d bytes are left", children, r.Len())
 	}
-	for range children {
-		if err := skip(dec, r, depth+1); err != nil {
+	for i := range children {
+		start := len(data) - r.Len()
+		if err := skip(dec, r, data, depth+1); err != nil {
 			return err
 		}
+		if keys == nil || i%2 == 1 {
+			continue
+		}
+		key := string(data[start : len(data)-r.Len()])
+		if _, twice := keys[key]; twice {
+			return fmt.Errorf("the key %q stands twice in one map", clip(keyText(key)))
+		}
+		keys[key] = struct{}{}
 	}
 	return nil
+}
+
+// keyText is a key of a map, which was passed over before, for people.
+func keyText(key string) string {
+	var text any
+	if err := msgpack.Unmarshal([]byte(key), &text); err != nil {
+		return key
+	}
+	return fmt.Sprint(text)
 }
 
 // skipScalar passes over one value that holds no others. Strings and binaries are checked against what is left before

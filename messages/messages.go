@@ -7,7 +7,7 @@
 // Invariants:
 //   - A request that passed Validate holds no value that a key, a subject or a path could be attacked with.
 //   - A message of a newer version or of an unknown kind is refused in words, never guessed at. Unknown fields of a
-//     known version are ignored.
+//     known version are ignored; one that stands twice is refused.
 //   - Each format has a golden file in testdata that is never edited; fields are added, never renamed, reused or retyped.
 //   - Every error that crosses the wire is an Error with a Code of this package.
 //

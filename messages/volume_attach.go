@@ -40,6 +40,26 @@ func (r *AttachVolume) Validate() error {
 	if len(r.Connector) > maxConnector {
 		return fieldError("connector", "it has %d bytes, at most %d are allowed", len(r.Connector), maxConnector)
 	}
+	return checkConnector(r.Connector)
+}
+
+// checkConnector refuses what is no JSON object, and other than texts for what is read of it.
+func checkConnector(connector []byte) error {
+	if len(connector) == 0 {
+		return nil
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(connector, &fields); err != nil || fields == nil {
+		return fieldError("connector", "it is no JSON object")
+	}
+	if key, twice := KeyTwice(connector); twice {
+		return fieldError("connector", "the key %q stands twice in it", clip(key))
+	}
+	for _, name := range []string{"host", "mountpoint"} {
+		if _, text := fields[name].(string); !text && fields[name] != nil {
+			return fieldError("connector", "its %s is no text", name)
+		}
+	}
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"mime"
 	"net/http"
 	"unicode/utf8"
+
+	"github.com/scoria-storage/scoria/messages"
 )
 
 // maxDrained bounds what is read and thrown away of a body that is too large, so that a client that sends first and
@@ -53,6 +55,7 @@ func (c *call) decode() (object, error) {
 	return parseObject(body)
 }
 
+// parseObject reads the bytes of every body: one JSON object in which no key stands twice.
 func parseObject(body []byte) (object, error) {
 	if !utf8.Valid(body) {
 		return nil, badRequest(textMalformed)
@@ -69,6 +72,9 @@ func parseObject(body []byte) (object, error) {
 	o, ok := v.(object)
 	if !ok {
 		return nil, badRequest(textMalformed)
+	}
+	if key, twice := messages.KeyTwice(body); twice {
+		return nil, badRequest(textMalformed+": the key %s stands twice in one object", pyRepr(clip(key)))
 	}
 	return o, nil
 }

@@ -52,7 +52,7 @@ func (c *call) listFilters() error {
 	if err != nil {
 		return err
 	}
-	only, one := last(values, "resource")
+	only, one := param(values, "resource")
 	b := append(getBuffer(), `{"resource_filters": [`...)
 	n := 0
 	for _, r := range []struct {

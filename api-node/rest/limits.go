@@ -15,7 +15,7 @@ func (c *call) showLimits() error {
 	project := c.who.Project
 	if c.mv >= mvLimitsProject && c.who.Admin {
 		for _, name := range []string{"tenant_id", "project_id"} {
-			if p, ok := last(values, name); ok {
+			if p, ok := param(values, name); ok {
 				project = p
 			}
 		}

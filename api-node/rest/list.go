@@ -31,23 +31,22 @@ type sortKey struct {
 	desc bool
 }
 
-// params parses the parameters of the request.
+// params parses the parameters of the request, each of which may stand there once.
 func (c *call) params() (url.Values, error) {
 	values, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
 		return nil, badRequest(textURL)
 	}
+	for name, all := range values {
+		if len(all) > 1 {
+			return nil, badRequest("The parameter %s stands %d times in the URL: it may stand there once.", pyRepr(clip(name)), len(all))
+		}
+	}
 	return values, nil
 }
 
-// last returns the value that counts of a parameter that may be repeated.
-func last(v url.Values, name string) (string, bool) {
-	all, ok := v[name]
-	if !ok || len(all) == 0 {
-		return "", false
-	}
-	return all[len(all)-1], true
-}
+// param returns the value of a parameter, and whether it is there.
+func param(v url.Values, name string) (string, bool) { return v.Get(name), v.Has(name) }
 
 // listQuery reads the parameters of a list. What is left in filters filters.
 func (c *call) listQuery() (query, error) {
@@ -57,7 +56,7 @@ func (c *call) listQuery() (query, error) {
 	}
 	q := query{values: values, limit: c.api.cfg.MaxLimit, filters: make(map[string]string, len(values))}
 	for name := range values {
-		q.filters[name], _ = last(values, name)
+		q.filters[name] = values.Get(name)
 	}
 	if err := q.paginate(c.api.cfg.MaxLimit); err != nil {
 		return query{}, err

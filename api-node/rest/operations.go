@@ -104,7 +104,7 @@ func (c *call) operationFilter() (operationFilter, error) {
 		return f, err
 	}
 	for name := range values {
-		v, _ := last(values, name)
+		v := values.Get(name)
 		switch name {
 		case "project":
 			if f.project = v; block.CheckToken(v) != nil {
@@ -224,7 +224,7 @@ func (c *call) waitOperation() error {
 		return err
 	}
 	timeout := maxLongPoll / 2
-	if s, ok := last(values, "timeout"); ok {
+	if s, ok := param(values, "timeout"); ok {
 		if timeout, err = time.ParseDuration(s); err != nil || timeout < 0 {
 			return badRequest("timeout: %s is not a duration such as 30s", pyRepr(clip(s)))
 		}

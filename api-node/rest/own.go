@@ -14,29 +14,29 @@ import (
 // ownPrefix is where Scoria's own calls are.
 const ownPrefix = "/scoria/v1/"
 
+// ownBuilt are the routes below ownPrefix.
+var ownBuilt = []route{
+	{"GET /version", 0, (*call).showRelease},
+	{"GET /operations", 0, (*call).listOperations},
+	{"GET /operations/{id}", 0, (*call).showOperation},
+	{"GET /operations/{id}/wait", 0, (*call).waitOperation},
+	{"GET /operations/{id}/events", 0, (*call).followOperation},
+	{"POST /operations/{id}/cancel", 0, (*call).cancelOperation},
+	{"POST /operations/{id}/resume", 0, (*call).resumeOperation},
+	{"POST /operations/{id}/abandon", 0, (*call).abandonOperation},
+	{"GET /locks", 0, (*call).listLocks},
+	{"GET /locks/{key}", 0, (*call).explainLock},
+	{"POST /locks/{key}/break", 0, (*call).breakLock},
+	{"GET /verify", 0, (*call).verify},
+	{"POST /verify", 0, (*call).verify},
+	{"GET /nodes", 0, (*call).listNodes},
+	{"GET /backends", 0, (*call).listBackends},
+	{"GET /pools", 0, (*call).listPools},
+}
+
 func (a *API) ownRoutes() *http.ServeMux {
 	mux := http.NewServeMux()
-	for _, r := range []struct {
-		pattern string
-		do      handler
-	}{
-		{"GET /version", (*call).showRelease},
-		{"GET /operations", (*call).listOperations},
-		{"GET /operations/{id}", (*call).showOperation},
-		{"GET /operations/{id}/wait", (*call).waitOperation},
-		{"GET /operations/{id}/events", (*call).followOperation},
-		{"POST /operations/{id}/cancel", (*call).cancelOperation},
-		{"POST /operations/{id}/resume", (*call).resumeOperation},
-		{"POST /operations/{id}/abandon", (*call).abandonOperation},
-		{"GET /locks", (*call).listLocks},
-		{"GET /locks/{key}", (*call).explainLock},
-		{"POST /locks/{key}/break", (*call).breakLock},
-		{"GET /verify", (*call).verify},
-		{"POST /verify", (*call).verify},
-		{"GET /nodes", (*call).listNodes},
-		{"GET /backends", (*call).listBackends},
-		{"GET /pools", (*call).listPools},
-	} {
+	for _, r := range ownBuilt {
 		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
 			c := w.(*call)
 			c.r, c.route = req, r.pattern

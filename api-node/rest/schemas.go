@@ -80,14 +80,20 @@ var (
 	}, anyOf: []string{"name", "description", "display_name", "display_description"}})
 )
 
+// connectorSchema is of what a host says of itself: what is read of it must be text.
+func connectorSchema(types []string, minProps int) *schema {
+	return &schema{types: types, minProps: minProps, open: true,
+		props: []prop{{"host", &schema{types: orNull}}, {"mountpoint", &schema{types: orNull}}, {"mode", &schema{types: orNull}}}}
+}
+
 // Bodies of attachments.
 var (
-	createAttachmentProps = []prop{{"instance_uuid", uuidText}, {"connector", &schema{types: objectNull}}, {"volume_uuid", uuidText}}
+	createAttachmentProps = []prop{{"instance_uuid", uuidText}, {"connector", connectorSchema(objectNull, 0)}, {"volume_uuid", uuidText}}
 
 	createAttachmentSchema = wrapped("attachment", &schema{types: anyObject, props: createAttachmentProps, required: []string{"volume_uuid"}})
 	attachmentModeSchema   = wrapped("attachment", &schema{types: anyObject, required: []string{"volume_uuid"},
 		props: append(createAttachmentProps[:len(createAttachmentProps):len(createAttachmentProps)], prop{"mode", &schema{types: anyString, enum: []any{"rw", "ro"}}})})
 	updateAttachmentSchema = wrapped("attachment", &schema{types: anyObject, required: []string{"connector"},
-		props: []prop{{"connector", &schema{types: anyObject, minProps: 1}}}})
+		props: []prop{{"connector", connectorSchema(anyObject, 1)}}})
 	completeSchema = wrapped("os-complete", anything)
 )

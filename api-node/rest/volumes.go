@@ -226,7 +226,7 @@ func (c *call) deleteVolume() error {
 	}
 	flags := map[string]bool{}
 	for _, name := range []string{"cascade", "force"} {
-		if v, ok := last(values, name); ok {
+		if v, ok := param(values, name); ok {
 			if flags[name], err = boolParam(name, v); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,7 +58,10 @@ func (l *logFlags) open(w io.Writer) (*slog.Logger, error) {
 }
 
 // quotaFlag is --quota volumes=10,snapshots=10,gigabytes=1000.
-type quotaFlag struct{ limits records.Limits }
+type quotaFlag struct {
+	limits records.Limits
+	said   []string // names of limits
+}
 
 func (q *quotaFlag) String() string {
 	return fmt.Sprintf("volumes=%d,snapshots=%d,gigabytes=%d", q.limits.Volumes, q.limits.Snapshots, q.limits.GiB)
@@ -72,6 +76,10 @@ func (q *quotaFlag) Set(s string) error {
 		if !ok || err != nil || n < records.Unlimited {
 			return fmt.Errorf("%q: want NAME=NUMBER, such as volumes=10; -1 is no limit", part)
 		}
+		if slices.Contains(q.said, name) {
+			return fmt.Errorf("%q: %s was said before: want it once", part, name)
+		}
+		q.said = append(q.said, name)
 		switch name {
 		case "volumes":
 			limits.Volumes = n
@@ -113,7 +121,7 @@ func common(cmd *cobra.Command, l *logFlags, ready func(string)) (assembly.Commo
 func upCommand() *cobra.Command {
 	var logs logFlags
 	cfg := assembly.UpConfig{}
-	quota := quotaFlag{admit.DefaultLimits}
+	quota := quotaFlag{limits: admit.DefaultLimits}
 	var backends backendsFlag
 	cmd := &cobra.Command{
 		Use: "up --data DIR", Short: "Start everything in one process: NATS, API node, volume node and the export server", Args: cobra.NoArgs,
@@ -182,7 +190,7 @@ func settingsFirst(err error) error {
 func apiNodeCommand() *cobra.Command {
 	var logs logFlags
 	cfg := assembly.APINodeConfig{}
-	quota := quotaFlag{admit.DefaultLimits}
+	quota := quotaFlag{limits: admit.DefaultLimits}
 	cmd := &cobra.Command{Use: "api-node --nats URL", Short: "Start an API node", Args: cobra.NoArgs}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.NATS, "nats", "", "URL of the NATS servers")

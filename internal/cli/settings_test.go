@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/scoria-storage/scoria/messages/records"
 )
 
 // command finds the command in the whole tree, which the file of settings is checked against, and parses its flags.
@@ -161,6 +163,7 @@ func TestWrongSettingsAreRefusedWithWhereTheyWereSaid(t *testing.T) {
 		"a list of them":       {file: "- name: a\n", want: []string{"line 1: want lines such as"}, not: "yaml."},
 		"a text":               {file: "name\n", want: []string{"line 1: want lines such as"}, not: "yaml."},
 		"unknown limit":        {file: "quota:\n  disks: 5\n", want: []string{"setting quota", `there is no limit "disks"`}},
+		"limit twice":          {file: "quota: volumes=1, volumes=2\n", want: []string{"line 1", `setting quota: value "volumes=1, volumes=2"`, "volumes was said before: want it once"}},
 		"limits in limits":     {file: "quota: {volumes: [1]}\n", want: []string{"setting quota", "want a plain value"}},
 		"duration without one": {file: "lease: 30\n", want: []string{"setting lease", "missing unit"}},
 	} {
@@ -270,14 +273,12 @@ func TestQuotaFlag(t *testing.T) {
 		"volumes=":                             "error want NAME=NUMBER",
 		"volumes=-2":                           "error -1 is no limit",
 		"volumes=1,disks=2":                    `error there is no limit "disks"`,
+		"volumes=1,gigabytes=2,volumes=1":      `error "volumes=1": volumes was said before: want it once`,
 		"volumes=1,,":                          "error want NAME=NUMBER",
 		"volumes=99999999999999999999":         "error want NAME=NUMBER",
 		"volumes=1,snapshots=x,gigabytes=1000": "error want NAME=NUMBER",
 	} {
-		var q quotaFlag
-		if err := q.Set(before); err != nil {
-			t.Fatal(err)
-		}
+		q := quotaFlag{limits: records.Limits{Volumes: 10, Snapshots: 20, GiB: 30}}
 		err := q.Set(text)
 		message, refused := strings.CutPrefix(want, "error ")
 		switch {
