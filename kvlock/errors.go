@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
 // What a caller branches on. The errors returned add the operand.
 var (
 	// ErrConflict: another operation holds or waits for a key. Read *ConflictError.
 	ErrConflict = errors.New("claims conflict")
-	// ErrExists: the owner has a record already. Read *ExistsError.
-	ErrExists = errors.New("operation exists")
+	// ErrExists: the owner has a record already. Read *ExistsError. For who repeats a request it is the answer: hence sure.
+	ErrExists = kvtx.Sure(errors.New("operation exists"))
 	// ErrNotFound: the owner has no record: it never had one, or ended longer ago than the retention.
 	ErrNotFound = errors.New("operation not found")
 	// ErrAdopted: another worker has taken the operation over, or it was broken; the grant is stale. Read *AdoptedError.
@@ -21,7 +23,7 @@ var (
 	ErrBehind = errors.New("grant is behind the operation's record")
 	// ErrApplied: this very change stands in the record already. A function given to an update returns it and stages
 	// nothing: what belonged to the change was committed with it.
-	ErrApplied = errors.New("change was applied before")
+	ErrApplied = kvtx.Sure(errors.New("change was applied before"))
 	// ErrEnded: the operation has ended and holds nothing.
 	ErrEnded = errors.New("operation has ended")
 	// ErrQueued: the operation still waits in line and holds nothing.
@@ -112,10 +114,11 @@ func (e *ExistsError) Error() string {
 	return fmt.Sprintf("operation %s exists already and is %s", e.Record.Owner, e.Record.Phase)
 }
 
-// Is makes the error match ErrExists and, if it ended, ErrEnded.
-func (e *ExistsError) Is(target error) bool {
-	return target == ErrExists || target == ErrEnded && !e.Record.Live()
-}
+// Is makes the error match ErrEnded if the operation has ended.
+func (e *ExistsError) Is(target error) bool { return target == ErrEnded && !e.Record.Live() }
+
+// Unwrap makes the error match ErrExists.
+func (e *ExistsError) Unwrap() error { return ErrExists }
 
 // AdoptedError says who made a grant stale. It matches ErrAdopted; after a break it matches ErrVoid, too, and once the
 // operation has ended, ErrEnded.

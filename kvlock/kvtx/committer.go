@@ -71,10 +71,11 @@ type member struct {
 	staged bool // It is in a group that is being sent.
 }
 
-// outcome is the answer to a member: a result, an error, or the wish that it reads keys and comes again.
+// outcome is the answer to a member: a result, an error, or the wish that it reads keys, after a proof of a revision, and comes again.
 type outcome struct {
 	result   Result
 	err      error
+	prove    Revision // 0: none.
 	fetch    []string
 	panicked any
 }

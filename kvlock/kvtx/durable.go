@@ -7,7 +7,8 @@ import (
 
 // A server whose disk is full or broken goes on showing what it could not write, and forgets it when it is started again. It acknowledges
 // no write any more until then (nats-server 2.15.2, fileStore.werr). So whatever has a lower sequence than a write that was acknowledged is
-// on the disk, and nothing else is sure to be. A lost answer is decided by what is on the disk alone.
+// on the disk, and nothing else is sure to be. A lost answer is decided by what is on the disk alone, and so is an update that writes nothing
+// because it finds done what it was to do.
 
 // readSure reads an entry that is on the server's disk.
 func (s *Store) readSure(ctx context.Context, key string) (Entry, error) {
@@ -40,6 +41,14 @@ func (s *Store) prove(ctx context.Context, r Revision) error {
 	return s.writeProof(ctx)
 }
 
+// proveFor is prove for a call that ends with the store.
+func (s *Store) proveFor(ctx context.Context, r Revision) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	return s.prove(ctx, r)
+}
+
 // writeProof writes until a write is acknowledged.
 func (s *Store) writeProof(ctx context.Context) error {
 	key := "chk." + s.committer.name + ".proof"
@@ -54,4 +63,16 @@ func (s *Store) writeProof(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// unproven is the highest revision of what the function read that is not sure to be on the disk; 0 if all of it is. What another member of
+// the group has staged is on the disk when that is answered.
+func (s *snapshot) unproven() Revision {
+	var highest Revision
+	for i := range s.reads {
+		if r := s.reads[i].Revision; !r.Pending() && uint64(r) > s.group.store.highest.Load() {
+			highest = max(highest, r)
+		}
+	}
+	return highest
 }

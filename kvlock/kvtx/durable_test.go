@@ -2,6 +2,7 @@ package kvtx_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,18 @@ func (f *forgetful) on(key string) string {
 	return ""
 }
 
+// openForgetful opens a store on the server.
+func openForgetful(t *testing.T, f *forgetful) *kvtx.Store {
+	t.Helper()
+	s, err := kvtx.OpenOn(t.Context(), f, kvtx.Config{}, kvtx.Chance{
+		Jitter: func(d time.Duration) time.Duration { return d }, Turn: func(context.Context) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // What a broken server shows of a commit whose answer was lost does not decide it: it is decided when the server is back, by what is on the disk.
 func TestWhatABrokenServerShowsDecidesNothing(t *testing.T) {
 	t.Parallel()
@@ -130,12 +143,7 @@ func TestWhatABrokenServerShowsDecidesNothing(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newForgetful()
-				s, err := kvtx.OpenOn(t.Context(), f, kvtx.Config{}, kvtx.Chance{
-					Jitter: func(d time.Duration) time.Duration { return d }, Turn: func(context.Context) {},
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				s := openForgetful(t, f)
 				defer func() { _ = s.Close() }()
 				if _, err := s.Commit(t.Context(), put("k.0", "k.1")); err != nil {
 					t.Fatal(err)
@@ -160,6 +168,77 @@ func TestWhatABrokenServerShowsDecidesNothing(t *testing.T) {
 				}
 				if got := f.on("k.b"); got != "new" {
 					t.Errorf("the commit was made, and on the disk is %q", got)
+				}
+			})
+		})
+	}
+}
+
+// That something is there already, or done, is told when it is on the disk: a broken server shows what it will forget.
+func TestWhatABrokenServerShowsIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	there := errors.New("it is there")
+	for name, found := range map[string]error{"a sure error": kvtx.Sure(there), "nothing to do": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newForgetful()
+				// puts writes the keys unless they are there.
+				puts := func(ctx context.Context, s *kvtx.Store, value string) error {
+					_, err := s.Update(ctx, []string{"k.a"}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+						e, err := snap.Get("k.a")
+						switch {
+						case err != nil:
+							return err
+						case e.Exists:
+							return found
+						}
+						tx.Put("k.a", []byte(value), e.Revision)
+						tx.Put("k.b", []byte(value), 0)
+						return nil
+					})
+					return err
+				}
+				first, second := openForgetful(t, f), openForgetful(t, f)
+				defer func() { _ = second.Close() }()
+				f.breakAt("k.b")
+				brief, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if err := puts(brief, first, "first"); !errors.Is(err, kvtx.ErrInDoubt) {
+					t.Fatalf("Update on a full disk = %v, want it in doubt", err)
+				}
+				_ = first.Close() // its process ends
+				answer := make(chan error, 1)
+				go func() { answer <- puts(t.Context(), second, "second") }()
+				<-time.After(time.Minute)
+				synctest.Wait()
+				if shown, lost := f.said("k.a"); shown == 0 || lost == 0 {
+					t.Fatalf("k.a was read %d times and %d writes had no answer: the test is blind", shown, lost)
+				}
+				select {
+				case err := <-answer:
+					t.Fatalf("Update = %v, on what the server shows; on the disk is %q", err, f.on("k.a"))
+				default:
+				}
+				brief, cancel = context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if err := puts(brief, second, "third"); !errors.Is(err, kvtx.ErrInDoubt) {
+					t.Errorf("Update while it is not sure = %v, want it in doubt", err)
+				}
+				closed := openForgetful(t, f)
+				ended := make(chan error, 1)
+				go func() { ended <- puts(t.Context(), closed, "fourth") }()
+				synctest.Wait()
+				_ = closed.Close()
+				if err := <-ended; !errors.Is(err, kvtx.ErrInDoubt) {
+					t.Errorf("Update on a store that is closed meanwhile = %v, want it in doubt", err)
+				}
+				f.restart()
+				if err := <-answer; err != nil || f.on("k.a") != "second" {
+					t.Errorf("Update = %v, and on the disk is %q, want what it put", err, f.on("k.a"))
+				}
+				if err := puts(t.Context(), second, "fifth"); !errors.Is(err, found) || f.on("k.a") != "second" {
+					t.Errorf("Update = %v, want %v for what is on the disk", err, found)
 				}
 			})
 		})

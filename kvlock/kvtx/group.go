@@ -183,7 +183,7 @@ func (c *committer) place(g *group, m *member, snap *snapshot, o *outcome) error
 	return nil
 }
 
-// refuse answers a member that writes nothing, unless that rests on entries that may be out of date or that are not committed.
+// refuse answers a member that writes nothing, unless that rests on entries that may be out of date, or forgotten, or that are not committed.
 func (c *committer) refuse(g *group, m *member, snap *snapshot, o *outcome) error {
 	switch {
 	case len(snap.stale) > 0:
@@ -191,6 +191,9 @@ func (c *committer) refuse(g *group, m *member, snap *snapshot, o *outcome) erro
 		return errDone
 	case o.err != nil && snap.doubtful(o.err):
 		*o = outcome{fetch: keysOf(snap.reads)}
+		return errDone
+	case (o.err == nil || isSure(o.err)) && snap.unproven() > 0:
+		*o = outcome{prove: snap.unproven(), fetch: keysOf(snap.reads)}
 		return errDone
 	case len(snap.pending) > 0:
 		g.refusals = append(g.refusals, refusal{m, o.err})

@@ -7,12 +7,18 @@ import (
 
 // Sure marks an error with which an [Store.Update] function says that entries do not fit together. They are read one after another, so
 // those that do not fit may be of two moments, and nothing of it true. Such an error is returned only when the function comes to one
-// again after all that it read was read once more and had stood still meanwhile: then it was like that at one moment.
+// again after all that it read was read once more and had stood still meanwhile: then it was like that at one moment. And it is on the
+// server's disk: so it marks, too, what says that something was done before.
 func Sure(err error) error { return &sureError{err} }
 
 type sureError struct{ error }
 
 func (e *sureError) Unwrap() error { return e.error }
+
+func isSure(err error) bool {
+	_, ok := errors.AsType[*sureError](err)
+	return ok
+}
 
 // look is what a function had read when it came to an error that must be sure.
 type look struct {
@@ -22,8 +28,7 @@ type look struct {
 
 // doubtful says whether an error that must be sure is not yet, and takes note of what it rests on.
 func (s *snapshot) doubtful(err error) bool {
-	var sure *sureError
-	if !errors.As(err, &sure) {
+	if !isSure(err) {
 		return false
 	}
 	before := s.m.look

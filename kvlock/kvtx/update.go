@@ -51,9 +51,11 @@ func AssumeAbsent(keys ...string) UpdateOption {
 // the commit is made, and so is what it found absent, which is checked without being asked for. An entry that is there and that fn neither
 // writes nor checks is a hint.
 //
-// An error of fn refuses: nothing is written, and Update returns that error as it is. A function that stages nothing writes nothing.
+// An error of fn refuses: nothing is written, and Update returns that error as it is. A function that stages nothing writes nothing, and what
+// it read is on the server's disk when Update returns; so is what an error that is marked with [Sure] rests on.
 // Update tries again on conflicts until ctx ends; a [*ConflictError] is returned only if fn itself stages a revision that is not the
-// snapshot's. [ErrInDoubt] says that ctx ended after the commit was sent and before it was decided.
+// snapshot's. [ErrInDoubt] says that ctx ended after the commit was sent and before it was decided, or before it was known whether what was
+// read is on the disk.
 func (s *Store) Update(ctx context.Context, keys []string, fn func(Snapshot, *Tx) error, opts ...UpdateOption) (Result, error) {
 	var o updateOptions
 	for _, opt := range opts {
@@ -109,6 +111,11 @@ func (s *Store) do(m *member, keys ...string) (Result, error) {
 				m.tx.made()
 			}
 			return o.result, o.err
+		}
+		if o.prove > 0 {
+			if err := s.proveFor(m.ctx, o.prove); err != nil {
+				return Result{}, inDoubt(err)
+			}
 		}
 		missing = o.fetch
 	}
