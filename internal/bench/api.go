@@ -42,7 +42,7 @@ func API(ctx context.Context, t Target, l Length, cases []string, progress func(
 			continue
 		}
 		if err := part.do(b, ctx); err != nil {
-			return b.rows, err
+			return b.rows, because(ctx, err)
 		}
 	}
 	return b.rows, nil

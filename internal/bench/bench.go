@@ -12,6 +12,7 @@ package bench
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -155,6 +156,14 @@ func versions(v map[string]string) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
+}
+
+// because is err or, when ctx has ended, why: what fails then fails because of that.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 func row(name string, workers int, length time.Duration, took []time.Duration) Row {

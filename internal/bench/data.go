@@ -30,9 +30,12 @@ func Data(ctx context.Context, t Target, dir string, l Length, progress func(str
 		return nil, err
 	}
 	defer call.close()
+	f := newFloors(t.Store, l.Floor)
+	defer func() { err = errors.Join(err, f.close(ctx)) }()
 	if t.Remove {
 		defer func() { err = errors.Join(err, call.remove(ctx, progress)) }()
 	}
+	defer func() { err = because(ctx, err) }()
 	progress("write 2.5 GiB into a volume of 10 GiB")
 	source, operation, err := call.create(ctx, fmt.Sprintf(`"size":%d`, cloneGiB))
 	if err != nil {
@@ -64,15 +67,13 @@ func Data(ctx context.Context, t Target, dir string, l Length, progress func(str
 		}
 		bare = append(bare, took)
 	}
-	f := newFloors(t.Store, l.Floor)
 	rows = []Row{rowOf(cloneCase, clones), rowOf("bare-reflink-10g", bare)}
 	if f == nil {
 		return rows, nil
 	}
-	defer func() { err = errors.Join(err, f.close(ctx)) }()
 	batch, err := f.batch(ctx, 4)
 	if err != nil {
-		return nil, err
+		return rows, err
 	}
 	aim := rows[1].P50 + 6*batch.P50
 	rows[0].Floor = round(1000 / aim)

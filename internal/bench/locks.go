@@ -69,7 +69,7 @@ func Locks(ctx context.Context, t LockTarget, l Length, cases []string, progress
 			progress(fmt.Sprintf("%s at %d workers", c.name, n))
 			r, err := b.row(ctx, c, n, &meter{store: t.Store, floors: under, sent: t.Sent, length: l})
 			if err != nil {
-				return rows, err
+				return rows, because(ctx, err)
 			}
 			rows = append(rows, r)
 		}

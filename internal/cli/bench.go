@@ -44,7 +44,7 @@ func benchCase(name, short string, run benchRun) *cobra.Command {
 	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
 	flags := cmd.Flags()
 	benchFlagsOf(cmd, &b)
-	flags.StringVar(&b.endpoint, flagEndpoint, "", "measure this API node, and remove what was made; default: a stack of its own in a temporary directory")
+	flags.StringVar(&b.endpoint, flagEndpoint, "", "measure this API node, whose quota must have room for it (--quota volumes=-1,gigabytes=-1), and remove what was made; default: a stack of its own in a temporary directory")
 	flags.StringVar(&b.nats, "nats", "", "with --endpoint: URL of its NATS server, for the floors")
 	flags.StringVar(&b.dir, "dir", "", "directory of the stack of its own, or of the file backend of the endpoint; default: a temporary one")
 	cmd.RunE = b.run(name, run)
@@ -56,7 +56,8 @@ func benchFlagsOf(cmd *cobra.Command, b *benchFlags) {
 	outputFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&b.profile, flagProfile, "", "write a CPU profile of this process to the file (pprof)")
-	flags.StringSliceVar(&b.cases, "case", nil, "only these cases, such as create-ended; default: all")
+	flags.StringSliceVar(&b.cases, "case", nil, "only some of the cases: "+strings.Join(bench.Cases(cmd.Name()), ", "))
+	completeFlag(cmd, "case", bench.Cases(cmd.Name())...)
 	flags.Var(newDuration(&b.length, bench.DefaultLength.Row, 100*time.Millisecond, time.Hour), "length", "how long each row is measured")
 }
 
@@ -188,9 +189,9 @@ func (b *benchFlags) store(ctx context.Context) (*kvtx.Store, func() error, erro
 	return store, func() error { defer nc.Close(); return store.Close() }, nil
 }
 
-// ownStack runs everything in this process, on ports that are free.
+// ownStack runs everything in this process, on ports that are free, until what is measured with it has ended: also when ctx ends.
 func ownStack(ctx context.Context, dir, backend string, measure func(context.Context, bench.Target, string) error) error {
-	ctx, cancel := context.WithCancel(ctx)
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	ready, ended := make(chan assembly.Running, 1), make(chan error, 1)
 	cfg := assembly.UpConfig{
@@ -203,10 +204,13 @@ func ownStack(ctx context.Context, dir, backend string, measure func(context.Con
 	if backend != "" {
 		cfg.Volume.Backends = []string{backend}
 	}
-	go func() { ended <- assembly.Up(ctx, cfg) }()
+	go func() { ended <- assembly.Up(running, cfg) }()
 	select {
 	case err := <-ended:
 		return err
+	case <-ctx.Done():
+		cancel()
+		return errors.Join(context.Cause(ctx), <-ended)
 	case r := <-ready:
 		err := measure(ctx, bench.Target{Endpoint: r.URL, Store: r.Store}, filepath.Join(dir, assembly.VolumesDir))
 		cancel()
