@@ -21,7 +21,7 @@ func reserved(c Caller, id block.AttachmentID, v block.Volume, instance string, 
 
 // Reserve keeps a volume for a host that has not said yet who it is: an attachment without a connector. It needs no
 // operation: it is one commit, and what an operation would claim exclusively makes it conflict, because such a submission
-// rewrites the volume's record, and because the commit checks the locks that it looked at.
+// rewrites the volume's record, and because the commit checks the locks that it looked at. Repeated with its ID it returns the attachment as it is.
 func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID, id block.AttachmentID, instance string, readOnly bool) (block.Attachment, kvtx.Revision, error) {
 	req := &messages.AttachVolume{Volume: volume, Attachment: id, Instance: instance, ReadOnly: readOnly}
 	if err := req.Validate(); err != nil {
@@ -35,24 +35,30 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 	volumeKey, key := records.VolumeKey(volume), records.AttachmentKey(id)
 	locks := []string{records.VolumeKey(volume), records.AttachKey(volume)}
 	keys := []string{volumeKey, kvlock.LockKey(locks[0]), kvlock.LockKey(locks[1])}
+	needs := needsRoom
 	if len(fresh) == 0 {
-		keys = append(keys, key)
+		keys, needs = append(keys, key), a.needOf(ctx, key)
 	}
 	now := a.now().UTC().Truncate(time.Microsecond)
 	var att block.Attachment
-	res, err := a.update(ctx, needsRoom, keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+	res, err := a.update(ctx, needs, keys, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
 		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
 		v, err := d.volume(volume)
 		if err != nil {
 			return err
 		}
+		old, err := read[block.Attachment](s, key)
+		if err != nil {
+			return err
+		}
+		if old.exists && old.T.Volume == volume && old.T.Instance == instance {
+			att = old.T
+			return nil
+		}
 		if err := d.checkAttachable(v.T, nil); err != nil {
 			return err
 		}
-		old, err := read[block.Attachment](s, key)
 		switch {
-		case err != nil:
-			return err
 		case old.exists:
 			return messages.Errorf(messages.CodeConflict, "Attachment %s exists already", id)
 		case old.rev != 0:
@@ -70,7 +76,20 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 	if err != nil {
 		return block.Attachment{}, 0, a.refusal(err, "")
 	}
-	return att, max(res.Revision(key), res.Revision(volumeKey)), nil
+	rev, err := a.reached(ctx, res, key, volumeKey)
+	return att, rev, err
+}
+
+// reached is the highest revision that a change wrote; where it found done what it was to do, that of its keys as they stand.
+func (a *Admitter) reached(ctx context.Context, res kvtx.Result, keys ...string) (kvtx.Revision, error) {
+	if rev := res.Last(); rev != 0 {
+		return rev, nil
+	}
+	rev, err := a.standing(ctx, keys...)
+	if err != nil {
+		return 0, a.refusal(err, "")
+	}
+	return rev, nil
 }
 
 // checkFree refuses if an operation has one of the keys exclusively, and makes the commit depend on their locks.
@@ -96,9 +115,7 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 	key := records.AttachmentKey(id)
 	now := a.now().UTC().Truncate(time.Microsecond)
 	var volumeKey string
-	var unchanged bool
 	res, err := a.update(ctx, needsLittle, []string{key}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		unchanged = false
 		d := &draft{a: a, p: &prepared{caller: c, at: now}, s: s, tx: tx}
 		att, err := read[block.Attachment](s, key)
 		if err != nil {
@@ -116,7 +133,6 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 		case !v.exists:
 			return messages.VolumeNotFound(att.T.Volume)
 		case att.T.Status == block.AttachAttached:
-			unchanged = true
 			return nil
 		}
 		if err := d.checkFree(records.AttachKey(att.T.Volume)); err != nil {
@@ -135,12 +151,5 @@ func (a *Admitter) CompleteAttachment(ctx context.Context, c Caller, id block.At
 	if err != nil {
 		return 0, a.refusal(err, "")
 	}
-	if !unchanged {
-		return max(res.Revision(key), res.Revision(volumeKey)), nil
-	}
-	rev, err := a.standing(ctx, key, volumeKey)
-	if err != nil {
-		return 0, a.refusal(err, "")
-	}
-	return rev, nil
+	return a.reached(ctx, res, key, volumeKey)
 }

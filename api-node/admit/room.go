@@ -36,19 +36,27 @@ const (
 	needsRoom
 )
 
-// need says what the submission needs. A repeated one needs nothing: its operation is there.
+// need says what the submission needs.
 func (a *Admitter) need(ctx context.Context, p *prepared, sub Submission) need {
 	switch p.kind {
 	case block.VolumeDelete, block.SnapshotDelete, block.VolumeDetach:
 		return needsLittle
 	case block.VolumeCreate, block.VolumeExtend, block.VolumeRevert, block.VolumeAttach, block.SnapshotCreate:
 	}
-	if sub.Operation == "" || a.short() == nil {
+	if sub.Operation == "" {
+		return needsRoom
+	}
+	return a.needOf(ctx, kvlock.OwnerKey(string(p.id)))
+}
+
+// needOf says what a request needs that makes the record of the key. A repeated one needs nothing: its record is there.
+func (a *Admitter) needOf(ctx context.Context, key string) need {
+	if a.short() == nil {
 		return needsRoom
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitLimit)
 	defer cancel()
-	if e, err := a.store.Get(ctx, kvlock.OwnerKey(string(p.id))); err != nil || !e.Exists {
+	if e, err := a.store.Get(ctx, key); err != nil || !e.Exists {
 		return needsRoom
 	}
 	return needsNone

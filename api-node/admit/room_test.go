@@ -34,7 +34,7 @@ func TestOnAFullDiskOnlyWhatFreesRoomIsAccepted(t *testing.T) {
 	s := newStack(t, roomy)
 	disk := &fullDisk{}
 	s.admit = admit.New(s.store, s.locks, s.view, admit.Defaults{Limits: roomy}, nil, admit.WithDisk(disk))
-	v1, v2 := s.newVolume(), s.newVolume()
+	v1, v2, v3 := s.newVolume(), s.newVolume(), s.newVolume()
 	snapshot := s.newSnapshot(v1)
 	attached := block.AttachmentID(s.run(&messages.AttachVolume{Volume: v2, Connector: []byte("{}")}, admittest.Succeed).Resource)
 	before := newOp()
@@ -42,6 +42,13 @@ func TestOnAFullDiskOnlyWhatFreesRoomIsAccepted(t *testing.T) {
 	if _, err := s.submitAs(alice, before, create); err != nil {
 		t.Fatal(err)
 	}
+
+	reservation := block.AttachmentID(newOp())
+	reserve := func() (block.Attachment, error) {
+		a, _, err := s.admit.Reserve(t.Context(), alice, v3, reservation, "vm", true)
+		return a, err
+	}
+	reserved := must(reserve())
 
 	disk.full.Store(true)
 	refused := func(what string, err error) {
@@ -70,6 +77,9 @@ func TestOnAFullDiskOnlyWhatFreesRoomIsAccepted(t *testing.T) {
 
 	if acc, err := s.submitAs(alice, before, create); err != nil || !acc.Repeated {
 		t.Errorf("repeated submission = %+v, %v, want the operation that was accepted before", acc, err)
+	}
+	if a, err := reserve(); err != nil || a.ID != reservation || !a.CreatedAt.Equal(reserved.CreatedAt) {
+		t.Errorf("repeated reservation = %+v, %v, want the one that was made before", a, err)
 	}
 	if err := s.admit.Cancel(t.Context(), alice, before, ""); err != nil {
 		t.Errorf("cancel: %v", err)

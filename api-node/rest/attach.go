@@ -59,9 +59,6 @@ func (c *call) reserve(volume block.VolumeID, instance string, readOnly bool) er
 	// The attachment's ID follows from the key, so that a repeated reservation is the same one.
 	a, rev, err := c.api.cfg.Submitter.Reserve(c.r.Context(), c.caller(), volume, block.AttachmentID(op), instance, readOnly)
 	if err != nil {
-		if r, found := c.attachmentOf(string(op)); found == nil && r.Volume == volume && r.Instance == instance {
-			return c.replyAttachment(r) // done before
-		}
 		return err
 	}
 	if err := c.wait(rev, ""); err != nil {
