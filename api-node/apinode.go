@@ -29,6 +29,7 @@ import (
 	"github.com/scoria-storage/scoria/api-node/auth"
 	"github.com/scoria-storage/scoria/api-node/ingest"
 	"github.com/scoria-storage/scoria/api-node/rest"
+	"github.com/scoria-storage/scoria/api-node/serving"
 	"github.com/scoria-storage/scoria/api-node/verify"
 	"github.com/scoria-storage/scoria/api-node/view"
 	"github.com/scoria-storage/scoria/kvlock"
@@ -103,11 +104,11 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 		return err
 	}, cfg.NotReady)
 	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk),
-		admit.WithFences(&fences{nc, v}))
+		admit.WithFences(&fences{nc, v}), admit.WithAsker(&verify.Nodes{Conn: nc, Timeout: servingLimit}))
 	n.ingest = ingest.New(ingest.Config{Window: cfg.Window}, n.admit, v, log)
 	var err error
 	n.api, err = rest.New(rest.Config{
-		Reader: v, Submitter: n.admit, Auth: auth.NoAuth{}, Verifier: verify.New(store, &verify.Nodes{Conn: nc}), Ready: n.Ready, Stream: n.pulse, Log: log,
+		Reader: v, Submitter: n.admit, Auth: auth.NoAuth{}, Verifier: verify.New(store, &verify.Nodes{Conn: nc}), Serving: serving.New(&verify.Nodes{Conn: nc, Timeout: servingGlance}, v.Nodes), Ready: n.Ready, Stream: n.pulse, Log: log,
 		OnRequest: requestMetrics(metrics), Release: cfg.Release, PublicEndpoint: cfg.PublicEndpoint, AttachWait: cfg.AttachWait, Zone: cfg.Zone,
 	})
 	if err != nil {
@@ -145,6 +146,13 @@ func (n *Node) Ready() error {
 	}
 	return n.pulse.Silent()
 }
+
+// servingLimit bounds the wait for a process that is asked what it serves, where something is decided by it; servingGlance where it is shown,
+// with what else is known.
+const (
+	servingLimit  = 2 * time.Second
+	servingGlance = 500 * time.Millisecond
+)
 
 // nobodysKey is asked for to see whether the leader answers.
 const nobodysKey = "pulse"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,7 +31,7 @@ func (f *fences) RaiseFence(ctx context.Context, backend string, id block.Operat
 	}
 	err := errors.New("no node serves it")
 	for _, node := range f.view.Nodes() {
-		if b.Node != "" && b.Node != node.ID || b.Node == "" && !slices.Contains(node.Backends, backend) {
+		if !b.MayBeServedBy(&node) {
 			continue
 		}
 		if err = f.ask(ctx, node.Name, backend, id); err == nil {

@@ -154,7 +154,8 @@ func TestAFileSystemThatIsNotMountedIsNotReplaced(t *testing.T) {
 	requireDifference(t, differences(t, s.API), "backend local", "cannot list it", "is not the one that was opened")
 	ans := s.Must(t, http.StatusAccepted, http.MethodDelete, "/volumes/"+volume, nil, nil)
 	harness.Eventually(t, 30*time.Second, "the delete says why it does not go on", func() bool {
-		return strings.Contains(operation(t, s.API, ans.Operation()).Error, "is not the one that was opened")
+		out, _, _ := s.CLI(t, "operation", "show", ans.Operation())
+		return strings.Contains(out, "is not the one that was opened")
 	})
 	s.Kill()
 	refuses(t, disk, []string{

@@ -28,6 +28,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/scoria-storage/scoria/api-node/serving"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
@@ -80,7 +81,8 @@ type Admitter struct {
 	log      *slog.Logger
 	now      func() time.Time
 	disk     Disk
-	fences   Fences // nil: locks cannot be broken
+	fences   Fences        // nil: locks cannot be broken
+	ask      serving.Asker // nil: backends cannot be forgotten
 }
 
 // New returns an Admitter on the store. A nil log discards.

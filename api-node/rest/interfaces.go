@@ -61,6 +61,8 @@ type Submitter interface {
 	Abandon(ctx context.Context, c admit.Caller, id block.OperationID, reason string) error
 	// Break returns the operation whose locks it takes away, as soon as it knows it, also with an error.
 	Break(ctx context.Context, c admit.Caller, b admit.Break) (block.OperationID, error)
+	// Forget removes the records of a backend that nobody serves and nothing stands on.
+	Forget(ctx context.Context, c admit.Caller, backend string) (kvtx.Revision, error)
 }
 
 // Stream is the way to what everything rests on.

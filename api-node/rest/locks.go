@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -57,6 +58,10 @@ func (c *call) explain(l kvlock.Lock, now time.Time) lockView {
 		}
 		if op, ok := c.reader().Operation(block.OperationID(h.Owner)); ok {
 			holder.describe(op)
+			if why := c.unserved(op); why != "" {
+				holder.StepWaits = cmp.Or(holder.StepWaits, why)
+				holder.ReleasedBy = "its end, once its backend is served again"
+			}
 		}
 		v.Holders = append(v.Holders, holder)
 	}

@@ -15,17 +15,6 @@ type nodeView struct {
 	Release  string    `json:"release"`
 }
 
-type backendView struct {
-	Name      string `json:"name"`
-	Kind      string `json:"kind"`
-	Fencing   string `json:"fencing"`
-	Node      string `json:"node,omitempty"`
-	NodeID    string `json:"node_id,omitempty"`
-	Reflink   bool   `json:"reflink"`
-	KeepsData bool   `json:"keeps_data"`
-	Zone      string `json:"zone"`
-}
-
 type poolView struct {
 	Backend string `json:"backend"`
 	// TotalBytes and FreeBytes are -1 for a backend without bounds.
@@ -46,14 +35,6 @@ func (c *call) listNodes() error {
 		nodes = append(nodes, nodeView{n.Name, n.ID, backends, n.Seen, n.Release})
 	}
 	return c.replyJSON(http.StatusOK, map[string]any{"nodes": nodes})
-}
-
-func (c *call) listBackends() error {
-	backends := []backendView{}
-	for _, b := range c.reader().Backends() {
-		backends = append(backends, backendView{b.Name, b.Kind, b.Fencing, b.NodeName, b.Node, b.Reflink, b.KeepsData, c.zoneOf(b.Zone)})
-	}
-	return c.replyJSON(http.StatusOK, map[string]any{"backends": backends})
 }
 
 func (c *call) listPools() error {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,7 +58,9 @@ type auditView struct {
 
 // operationJSON shows an operation with what it waits for.
 func (c *call) operationJSON(op *view.Operation) operationView {
-	return showOperation(op, c.reader().Waits(op)[op.ID])
+	v := showOperation(op, c.reader().Waits(op)[op.ID])
+	v.StepWaits = cmp.Or(v.StepWaits, c.unserved(op))
+	return v
 }
 
 func showOperation(op *view.Operation, waits *messages.Waits) operationView {

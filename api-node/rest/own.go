@@ -31,6 +31,7 @@ var ownBuilt = []route{
 	{"POST /verify", 0, (*call).verify},
 	{"GET /nodes", 0, (*call).listNodes},
 	{"GET /backends", 0, (*call).listBackends},
+	{"DELETE /backends/{name}", 0, (*call).forgetBackend},
 	{"GET /pools", 0, (*call).listPools},
 }
 

@@ -31,7 +31,9 @@
 //	                                            the key; operation where several do, force if it runs. {"operation": {"id"}} alone if it has no record
 //	GET  /scoria/v1/verify (also POST)          a Report of package verify: do books, locks and backends agree
 //	GET  /scoria/v1/nodes                       {"nodes": […]}
-//	GET  /scoria/v1/backends                    {"backends": […]}
+//	GET  /scoria/v1/backends                    {"backends": […]}, with "volumes", "snapshots" and who serves each now: "served_by": [{"node",
+//	                                            "process", "away"}], and "unknown" if there may be others
+//	DELETE /scoria/v1/backends/{name}           204; admins: forgets a backend that no process serves and nothing stands on; 409 says who and what
 //	GET  /scoria/v1/pools                       {"pools": […]}
 //	GET  /healthz                               200 while the process serves
 //	GET  /readyz                                200, or 503 and the reason
@@ -75,6 +77,8 @@ type Config struct {
 	Auth      auth.Authenticator
 	// Verifier answers /scoria/v1/verify; nil: 501.
 	Verifier Verifier
+	// Serving says who serves the backends; nil: that is not known.
+	Serving Serving
 	// Ready says why the node is not ready; nil: it always is.
 	Ready func() error
 	// Stream says whether what is behind the Reader and the Submitter answers; nil: it always does.

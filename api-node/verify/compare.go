@@ -15,7 +15,7 @@ import (
 // compare returns all differences, in an order that does not depend on that of maps.
 func (w *world) compare() []Difference {
 	d := slices.Concat(w.broken, w.unlisted, w.compareQuotas(), w.comparePools(), w.compareLocks(), w.compareOperations(),
-		w.compareStatuses(), w.compareChildren(), w.compareIdentities(), w.compareObjects())
+		w.compareStatuses(), w.compareChildren(), w.compareIdentities(), w.compareBackends(), w.compareObjects())
 	slices.SortFunc(d, func(a, b Difference) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Text, b.Text))
 	})
@@ -169,6 +169,45 @@ func (w *world) compareIdentities() (found []Difference) {
 		names[id] = name
 	}
 	return found
+}
+
+// compareBackends: what stands on a backend stands on one that is known.
+func (w *world) compareBackends() (found []Difference) {
+	for _, name := range keys(w.standing(), map[string]bool{}) {
+		if _, known := w.backends[name]; !known && name != "" {
+			found = append(found, Difference{"backend", name, "there is no such backend in the records: " + w.unserved(name)})
+		}
+	}
+	return found
+}
+
+// standing is what stands on backends, by their name.
+func (w *world) standing() map[string]standing {
+	all := map[string]standing{}
+	for _, v := range w.volumes {
+		s := all[v.Backend]
+		s.volumes++
+		all[v.Backend] = s
+	}
+	for _, v := range w.snapshots {
+		s := all[v.Backend]
+		s.snapshots++
+		all[v.Backend] = s
+	}
+	return all
+}
+
+type standing struct{ volumes, snapshots int }
+
+// unserved says what to do with a backend that nobody serves.
+func (w *world) unserved(backend string) string {
+	start := "start a volume node with --backend " + backend + "=…"
+	switch s := w.standing()[backend]; s {
+	case standing{}:
+		return "nothing stands on it: if it is not wanted any more, scoria backend forget " + backend + "; else " + start
+	default:
+		return fmt.Sprintf("%d volumes and %d snapshots stand on it: %s", s.volumes, s.snapshots, start)
+	}
 }
 
 // compareObjects: the backends hold what the records say, as every process finds that serves them. What an operation has

@@ -134,6 +134,8 @@ func TestEachPlantedDifferenceIsFound(t *testing.T) {
 		"one storage, two backends": {func(w *world) {
 			w.backends["c"] = records.Backend{Name: "c", KeepsData: true, Identity: "id"}
 		}, "backend", "is that of backend b, too"},
+		"backend without a record": {func(w *world) { delete(w.backends, "b") }, "backend",
+			"no such backend in the records: 2 volumes and 1 snapshots stand on it: start a volume node with --backend b=…"},
 		"lost for one process": {func(w *world) { w.listings[0].Objects = w.listings[0].Objects[1:] }, "backend",
 			"the backend does not have it (so process p1 finds, and others do not"},
 		"orphan for one process": {func(w *world) {

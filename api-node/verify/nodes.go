@@ -52,7 +52,19 @@ func (n *Nodes) List(ctx context.Context, node, process, backend string) (Listin
 	}
 }
 
-// ask waits for one answer. That none came is ErrNoAnswer.
+// Serving returns which backends a process of the node serves, as it says itself.
+func (n *Nodes) Serving(ctx context.Context, node, process string) ([]messages.Serves, error) {
+	var out messages.Serving
+	if err := n.ask(ctx, messages.ProcessSubject(node, process, messages.NodeVerbServing), nil, &out); err != nil {
+		return nil, err
+	}
+	if out.Error != nil {
+		return nil, out.Error
+	}
+	return out.Backends, nil
+}
+
+// ask waits for one answer. That none came is ErrNoAnswer, that nobody is there to answer ErrNobody, too.
 func (n *Nodes) ask(ctx context.Context, subject string, question []byte, answer any) error {
 	limit := n.Timeout
 	if limit <= 0 {
@@ -65,7 +77,7 @@ func (n *Nodes) ask(ctx context.Context, subject string, question []byte, answer
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("%w: nobody listens", ErrNoAnswer)
+		return ErrNobody
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("%w within %s", ErrNoAnswer, limit)
 	case err != nil:

@@ -42,19 +42,11 @@ func (v *Verifier) roundOf(w *world, silent *sync.Map) *round {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
-		if n := w.nodes[name]; slices.ContainsFunc(r.backends, func(b records.Backend) bool { return mayServe(n, b) }) {
+		if n := w.nodes[name]; slices.ContainsFunc(r.backends, func(b records.Backend) bool { return b.MayBeServedBy(&n) }) {
 			r.nodes = append(r.nodes, n)
 		}
 	}
 	return r
-}
-
-// mayServe reports whether a process of the node may serve the backend, by the records.
-func mayServe(n records.Node, b records.Backend) bool {
-	if b.Node != "" {
-		return b.Node == n.ID
-	}
-	return slices.Contains(n.Backends, b.Name)
 }
 
 // all asks everybody, and says which backend nobody has listed.
@@ -66,7 +58,7 @@ func (r *round) all(ctx context.Context) {
 	asking.Wait()
 	for _, b := range r.backends {
 		if !slices.ContainsFunc(r.world.listings, func(l listing) bool { return l.backend == b.Name }) {
-			r.differs("backend", b.Name, "no process of a volume node has listed it")
+			r.differs("backend", b.Name, "no process of a volume node has listed it: "+r.world.unserved(b.Name))
 		}
 	}
 }
@@ -88,7 +80,7 @@ func (r *round) node(ctx context.Context, n records.Node) {
 // process asks one process for its backends, one after another.
 func (r *round) process(ctx context.Context, n records.Node, process string) {
 	for _, b := range r.backends {
-		if !mayServe(n, b) {
+		if !b.MayBeServedBy(&n) {
 			continue
 		}
 		found, err := answer(r, "process "+process, func() (Listing, error) { return r.ask.List(ctx, n.Name, process, b.Name) })

@@ -50,8 +50,12 @@ type Asker interface {
 	List(ctx context.Context, node, process, backend string) (Listing, error)
 }
 
-// ErrNoAnswer: who was asked does not answer.
-var ErrNoAnswer = errors.New("no answer")
+var (
+	// ErrNoAnswer: who was asked does not answer.
+	ErrNoAnswer = errors.New("no answer")
+	// ErrNobody: nobody has a connection who could answer. It is an ErrNoAnswer.
+	ErrNobody = fmt.Errorf("%w: nobody listens", ErrNoAnswer)
+)
 
 // Listing is what a process finds on a backend that keeps data.
 type Listing struct {

@@ -232,6 +232,9 @@ func (s *Stack) Start(t testing.TB) {
 	s.proc.Ready(t)
 }
 
+// Use gives the next starts these flags in place of those that it had.
+func (s *Stack) Use(args ...string) { s.args = args }
+
 // Process is the present start.
 func (s *Stack) Process() *Process { return s.proc }
 

@@ -24,6 +24,7 @@ var (
 	operationID  = &idKind{noun: "an operation", listed: "scoria operation list", list: offerOperations("")}
 	liveID       = &idKind{noun: "an operation", listed: "scoria operation list", list: offerOperations("live=true")}
 	stuckID      = &idKind{noun: "an operation", listed: "scoria operation list --phase stuck", list: offerOperations("phase=stuck")}
+	backendName  = &idKind{noun: "a backend", listed: "scoria backend list", list: offerBackends}
 	lockKey      = &idKind{noun: "a volume or a key", listed: "scoria lock list", dots: true, list: offerLocks}
 )
 

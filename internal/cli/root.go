@@ -118,7 +118,7 @@ func newRoot() *cobra.Command {
 		return &usageError{fmt.Errorf("%w; see `%s --help`", flagError(err), cmd.CommandPath())}
 	})
 	root.AddCommand(upCommand(), apiNodeCommand(), volumeNodeCommand(), exportServerCommand(),
-		volumeCommand(), snapshotCommand(), attachmentCommand(), operationCommand(), lockCommand(), verifyCommand(), benchCommand(), versionCommand())
+		volumeCommand(), snapshotCommand(), attachmentCommand(), operationCommand(), lockCommand(), backendCommand(), verifyCommand(), benchCommand(), versionCommand())
 	refuseArguments(root)
 	return root
 }

@@ -112,6 +112,14 @@ func (b *Backend) Reaches(host string) bool {
 		slices.ContainsFunc(b.Hosts, func(name string) bool { return sameHost(name, host) })
 }
 
+// MayBeServedBy reports whether a process of the node may serve the backend, by the records.
+func (b *Backend) MayBeServedBy(n *Node) bool {
+	if b.Node != "" {
+		return b.Node == n.ID
+	}
+	return slices.Contains(n.Backends, b.Name)
+}
+
 func sameHost(a, b string) bool {
 	shortA, _, fullA := strings.Cut(a, ".")
 	shortB, _, fullB := strings.Cut(b, ".")

@@ -95,6 +95,9 @@ func Classify(key string) (class Class, name string) {
 	return ClassOther, name
 }
 
+// DispatchConsumer is the name of the consumer that all workers of a backend share.
+func DispatchConsumer(backend string) string { return "node-" + backend }
+
 // DispatchPrefix is the dispatch subject of an operation after "op.<bucket>.", without the number.
 func DispatchPrefix(backend string, id block.OperationID) string {
 	return "req." + backend + "." + string(id)

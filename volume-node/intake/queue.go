@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/scoria-storage/scoria/messages/records"
 )
 
 // queue is the pull consumer of one backend, shared by the workers of all processes.
@@ -28,7 +30,7 @@ type queue struct {
 
 func (i *Intake) open(ctx context.Context, backend string) (*queue, error) {
 	prefix := i.deps.Store.DispatchSubject("req", backend) + "."
-	q := &queue{backend: backend, durable: "node-" + backend, prefix: prefix, filter: prefix + ">", slots: newSlots(i.cfg.Workers)}
+	q := &queue{backend: backend, durable: records.DispatchConsumer(backend), prefix: prefix, filter: prefix + ">", slots: newSlots(i.cfg.Workers)}
 	if err := i.consumer(ctx, q); err != nil {
 		return nil, fmt.Errorf("backend %s: consumer %s: %w", backend, q.durable, err)
 	}
