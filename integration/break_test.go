@@ -45,7 +45,7 @@ func TestAnOperatorBreaksALock(t *testing.T) {
 	}
 	s.MustEnd(t, deletion.Operation())
 	stdout, _, _ = s.CLI(t, "operation", "show", clone)
-	for _, want := range []string{"void", "broken: admin: the copy hangs", "break while running", "by admin: the copy hangs"} {
+	for _, want := range []string{"void", "broken: admin: the copy hangs", "break while running", " ago: admin: the copy hangs"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("operation show has no %q:\n%s", want, stdout)
 		}

@@ -27,10 +27,13 @@ func (a *Admitter) Cancel(ctx context.Context, c Caller, id block.OperationID, r
 	by := who(c, reason)
 	var rec kvlock.Record
 	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		if _, err := visible(s, c, id); err != nil {
+		seen, err := visible(s, c, id)
+		if err == nil && !seen.Live() {
+			err = ended(seen, "canceled")
+		}
+		if err != nil {
 			return err
 		}
-		var err error
 		rec, err = a.locks.StageCancel(s, tx, owner, by)
 		return err
 	})
@@ -57,7 +60,10 @@ func (a *Admitter) Resume(ctx context.Context, c Caller, id block.OperationID, r
 	}
 	var rec kvlock.Record
 	_, err = a.update(ctx, needsLittle, []string{kvlock.OwnerKey(owner)}, func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-		_, err := visible(s, c, id)
+		seen, err := visible(s, c, id)
+		if err == nil && !seen.Live() {
+			err = ended(seen, "resumed")
+		}
 		if err != nil {
 			return err
 		}
@@ -117,11 +123,14 @@ func (a *Admitter) void(ctx context.Context, c Caller, owner, reason string) (kv
 	if err != nil {
 		return rec, err
 	}
-	if rec.Live() && rec.Phase != kvlock.Stuck && rec.Phase != kvlock.Void {
+	if !rec.Live() {
+		return rec, ended(rec, "abandoned")
+	}
+	if rec.Phase != kvlock.Stuck && rec.Phase != kvlock.Void {
 		return rec, messages.Errorf(messages.CodeConflict, "operation %s is %s: only a stuck one can be abandoned; a running one can be canceled", id, rec.Phase)
 	}
 	seen := rec.Phase
-	if rec.Live() && seen == kvlock.Void {
+	if seen == kvlock.Void {
 		a.again(ctx, c, id, "abandoned", reason)
 	}
 	if rec, err = a.locks.Void(ctx, owner, who(c, reason)); err != nil {
@@ -199,6 +208,11 @@ func faultAttachment(s kvtx.Snapshot, tx *kvtx.Tx, id block.AttachmentID, status
 		tx.Put(records.VolumeKey(v.T.ID), records.Encode(v.T), v.rev)
 	}
 	return nil
+}
+
+// ended refuses what is asked of an operation that has ended.
+func ended(rec kvlock.Record, verb string) error {
+	return messages.Errorf(messages.CodeConflict, "operation %s has ended (%s) and cannot be %s", rec.Owner, rec.Phase, verb)
 }
 
 // ownerOf checks the ID before it becomes part of a key.

@@ -35,7 +35,7 @@ func TestResumePublishesANewDispatchAndTheOperationEnds(t *testing.T) {
 		"operation "+string(acc.Operation)+" is not stuck and cannot be resumed")
 	s.end(acc.Operation, admittest.Succeed)
 	wantRefused(t, s.admit.Resume(t.Context(), alice, acc.Operation, "again"), messages.CodeConflict,
-		"operation "+string(acc.Operation)+" has ended and cannot be resumed")
+		"operation "+string(acc.Operation)+" has ended (done) and cannot be resumed")
 	s.sound()
 }
 
@@ -96,7 +96,7 @@ func TestAbandonReleasesTheLocksAndLeavesAnErrorThatCanBeDeleted(t *testing.T) {
 			t.Errorf("%s: the view shows %+v, %v", c.req.Kind(), op, err)
 		}
 		wantRefused(t, s.admit.Abandon(t.Context(), alice, acc.Operation, "again"), messages.CodeConflict,
-			"operation "+string(acc.Operation)+" has ended and cannot be abandoned")
+			"operation "+string(acc.Operation)+" has ended (void) and cannot be abandoned")
 		c.check(acc.Resource)
 		s.sound()
 	}
@@ -183,6 +183,6 @@ func TestCancelIsAWishInTheRecord(t *testing.T) {
 	}
 	s.end(acc.Operation, admittest.Fail)
 	wantRefused(t, s.admit.Cancel(t.Context(), alice, acc.Operation, ""), messages.CodeConflict,
-		"operation "+string(acc.Operation)+" has ended and cannot be canceled")
+		"operation "+string(acc.Operation)+" has ended (undone) and cannot be canceled")
 	s.sound()
 }

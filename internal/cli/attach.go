@@ -125,12 +125,6 @@ func (s *session) mayBeLeft(ctx context.Context, id, volume string, err error) e
 func volumeDetach() *cobra.Command {
 	cmd := attachmentID.many(&cobra.Command{Use: "detach ATTACHMENT…", Short: "Cut the host off and end the attachment"})
 	return withClient(canWait(cmd), func(ctx context.Context, s *session, args []string) error {
-		var errs []error
-		for _, id := range args {
-			if _, err := s.call(ctx, http.MethodDelete, s.volumeAPI("attachments", id), nil, nil); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", id, err))
-			}
-		}
-		return errors.Join(errs...)
+		return s.each(ctx, args, http.MethodDelete, func(id string) string { return s.volumeAPI("attachments", id) }, nil)
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -33,6 +35,13 @@ func (c connection) uri() string {
 		return c.Data.URI
 	}
 	return c.URI
+}
+
+// attached is when the host began to use it; zero: it does not.
+func (a attachment) attached() time.Time {
+	var t timestamp
+	_ = t.UnmarshalJSON([]byte(strconv.Quote(a.AttachedAt)))
+	return t.Time
 }
 
 func attachmentCommand() *cobra.Command {
@@ -82,7 +91,7 @@ func attachmentShow() *cobra.Command {
 		if s.asJSON {
 			return s.json(a)
 		}
-		return s.fields([][]string{{"id", a.ID}, {"status", a.Status}, {"volume", a.VolumeID}, {"mode", a.AttachMode}, {"attached at", orDash(a.AttachedAt)},
+		return s.fields([][]string{{"id", a.ID}, {"status", a.Status}, {"volume", a.VolumeID}, {"mode", a.AttachMode}, {"attached", ago(a.attached())},
 			{"instance", orDash(a.Instance)}, {"node", orDash(a.ConnectionInfo.Node)}, {"uri", orDash(a.ConnectionInfo.uri())}})
 	})
 }

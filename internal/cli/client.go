@@ -155,6 +155,10 @@ func (c *client) unreachable(ctx context.Context, method string, err error) erro
 	op, ok := errors.AsType[*net.OpError](err)
 	stop := interrupted(ctx)
 	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("what listens at %s speaks HTTP without TLS: want http://", c.endpoint)
+	case strings.Contains(err.Error(), "malformed HTTP"): // what else it is has no name in Go
+		return fmt.Errorf("what listens at %s does not speak HTTP: is it an API node?", c.endpoint)
 	case !ok || op.Op != "dial":
 		return c.lost(ctx, method, "before it answered", err)
 	case stop != nil:

@@ -196,7 +196,7 @@ func TestNoWaitReturnsWhenTheOperationIsAccepted(t *testing.T) {
 func TestVerifyEndsWithStatusOneAndNamesTheDifferences(t *testing.T) {
 	t.Parallel()
 	answer := `{"clean": true, "differences": [], "checked": {"volumes": 3}}`
-	url := fake(t, map[string]http.HandlerFunc{"POST /scoria/v1/verify": func(w http.ResponseWriter, r *http.Request) { say(200, answer)(w, r) }})
+	url := fake(t, map[string]http.HandlerFunc{"GET /scoria/v1/verify": func(w http.ResponseWriter, r *http.Request) { say(200, answer)(w, r) }})
 	stdout, stderr, status := scoria(t, "verify", "--endpoint", url)
 	if status != 0 || !strings.HasPrefix(stdout, "clean: 3 volumes") {
 		t.Errorf("status %d, printed %q, said %q", status, stdout, stderr)

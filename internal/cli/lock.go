@@ -67,7 +67,7 @@ func lockList() *cobra.Command {
 				rows = append(rows, []string{l.Key, fmt.Sprintf("waits %s (%d)", w.Mode, i+1), w.Operation, orDash(w.Kind), "queued", "-", age(w.Since)})
 			}
 		}
-		return s.table([]string{"KEY", "MODE", "OPERATION", "KIND", "PHASE", "STEP", "SINCE"}, rows)
+		return s.table([]string{"KEY", "MODE", "OPERATION", "KIND", "PHASE", "STEP", "FOR"}, rows)
 	})
 }
 
@@ -98,7 +98,7 @@ func lockExplain() *cobra.Command {
 			}
 			for _, w := range l.Waiting {
 				free = false
-				writeLine(s.out, "%s: operation %s waits for it %s since %s", l.Key, w.Operation, w.Mode, age(w.Since))
+				writeLine(s.out, "%s: operation %s waits for it %s, for %s", l.Key, w.Operation, w.Mode, age(w.Since))
 			}
 		}
 		if free {
@@ -109,9 +109,9 @@ func lockExplain() *cobra.Command {
 }
 
 func explain(s *session, key string, h lockHolder) {
-	writeLine(s.out, "%s is held %s since %s", key, h.Mode, age(h.Since))
+	writeLine(s.out, "%s is held %s, for %s", key, h.Mode, age(h.Since))
 	writeLine(s.out, "  by        operation %s (%s of %s, project %s)", h.Operation, h.Kind, h.Resource, h.Project)
-	writeLine(s.out, "  which is  %s at step %s, attempt %d; at worker %s, taken over %s", h.Phase, orDash(h.Step), h.Attempt, orDash(h.Worker), fromOthers(h.TakenOver))
+	writeLine(s.out, "  which is  %s at step %s, attempt %s; at worker %s, taken over %s", h.Phase, orDash(h.Step), attempt(h.Attempt), orDash(h.Worker), fromOthers(h.TakenOver))
 	if h.StepWaits != "" {
 		writeLine(s.out, "  and       %s", h.StepWaits)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -100,9 +101,9 @@ func (s *session) showOperation(op operationDetails) error {
 		return s.json(op)
 	}
 	rows := [][]string{
-		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project},
-		{"step", orDash(op.Step)}, {"steps done", stepsDone(op.Operation)}, {"attempt", fmt.Sprint(op.Attempt)},
-		{"worker", orDash(op.Worker)}, {"taken over", fromOthers(op.TakenOver)}, {"submitted", age(op.Submitted) + " ago"}, {"error", orDash(op.Error)},
+		{"id", string(op.ID)}, {"kind", string(op.Kind)}, {"phase", op.Phase}, {"resource", op.Resource}, {"project", op.Project}, {"user", orDash(op.User)},
+		{"step", orDash(op.Step)}, {"steps done", stepsDone(op.Operation)}, {"attempt", attempt(op.Attempt)},
+		{"worker", orDash(op.Worker)}, {"taken over", fromOthers(op.TakenOver)}, {"submitted", ago(op.Submitted)}, {"ended", ago(op.EndedAt)}, {"error", orDash(op.Error)},
 	}
 	if op.StepWaits != "" {
 		rows = append(rows, []string{"the step", op.StepWaits})
@@ -117,15 +118,27 @@ func (s *session) showOperation(op operationDetails) error {
 		}
 	}
 	if op.Cancel != nil {
-		rows = append(rows, []string{"cancel", fmt.Sprintf("wished by %s, %s ago", op.Cancel.By, age(op.Cancel.At))})
+		rows = append(rows, []string{"cancel", fmt.Sprintf("wished %s: %s", ago(op.Cancel.At), op.Cancel.By)})
 	}
 	for _, a := range op.Audit {
-		rows = append(rows, []string{"audit", fmt.Sprintf("%s while %s, %s ago, by %s", a.Action, a.Phase, age(a.At), a.Reason)})
+		at := a.Phase
+		if a.Worker != "" {
+			at += " at worker " + a.Worker
+		}
+		rows = append(rows, []string{"audit", fmt.Sprintf("%s while %s, %s: %s", a.Action, at, ago(a.At), a.Reason)})
 	}
 	for _, c := range op.Claims {
 		rows = append(rows, []string{"claim", c.Mode + " " + c.Key})
 	}
 	return s.fields(rows)
+}
+
+// attempt is the number of the try of a step; there is none before a worker has begun, nor after the end.
+func attempt(number int) string {
+	if number == 0 {
+		return "-"
+	}
+	return strconv.Itoa(number)
 }
 
 func stepsDone(op messages.Operation) string {
@@ -185,6 +198,10 @@ func operationAbandon() *cobra.Command {
 
 // operate sends what an operator asks of an operation.
 func (s *session) operate(ctx context.Context, id, verb string, in map[string]any) error {
-	_, err := s.call(ctx, http.MethodPost, ownAPI("operations", id, verb), in, nil)
+	var out struct{ Operation operationDetails }
+	_, err := s.call(ctx, http.MethodPost, ownAPI("operations", id, verb), in, &out)
+	if err == nil && s.asJSON {
+		err = s.json(out.Operation)
+	}
 	return err
 }

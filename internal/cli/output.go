@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +45,7 @@ func newPrinter(cmd *cobra.Command) (*printer, error) {
 func (p *printer) json(v any) error {
 	enc := json.NewEncoder(p.out)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 
@@ -57,15 +56,14 @@ func (p *printer) table(headings []string, rows [][]string) error {
 
 // fields prints rows without headings, such as one thing with a line for each field.
 func (p *printer) fields(rows [][]string) error {
-	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
-	for _, row := range rows {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = plain(cell)
+	shown := make([][]string, len(rows))
+	for i, row := range rows {
+		for _, cell := range row {
+			shown[i] = append(shown[i], plain(cell))
 		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
-	return w.Flush()
+	_, err := io.WriteString(p.out, align(shown))
+	return err
 }
 
 // age is a time as people say it.
@@ -78,6 +76,14 @@ func age(t time.Time) string {
 		return d.Round(100 * time.Millisecond).String()
 	}
 	return d.Round(time.Second).String()
+}
+
+// ago is how long ago a time was.
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return age(t) + " ago"
 }
 
 // fromOthers says how often an operation was taken over.

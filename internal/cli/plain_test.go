@@ -76,7 +76,7 @@ func TestWhatOthersWroteDoesNotRuleTheTerminal(t *testing.T) {
 		"GET /scoria/v1/operations/op1": say(200, `{"operation": `+operation+`}`),
 		"GET /scoria/v1/locks":          say(200, locks),
 		"GET /scoria/v1/locks/v1":       say(200, locks),
-		"POST /scoria/v1/verify":        say(200, `{"clean": false, "differences": [{"kind": `+e+`, "subject": `+e+`, "text": `+e+`}]}`),
+		"GET /scoria/v1/verify":         say(200, `{"clean": false, "differences": [{"kind": `+e+`, "subject": `+e+`, "text": `+e+`}]}`),
 	})
 	for _, line := range []string{"volume list", "volume show v1", "volume show v2", "volume show v3", "volume delete v1 v2", "snapshot list", "snapshot show s1", "attachment list", "attachment show a1",
 		"operation list", "operation show op1", "operation watch op1", "lock list", "lock explain v1", "verify", "__complete volume show ", "__complete lock explain "} {

@@ -31,6 +31,8 @@ type session struct {
 	*printer
 	progress io.Writer
 	noWait   bool
+	// accepted is the operation that was not waited for last.
+	accepted string
 }
 
 // withClient makes cmd one that speaks to an API node.
@@ -77,12 +79,20 @@ func newSession(cmd *cobra.Command) (*session, error) {
 	return &session{client: c, printer: p, progress: cmd.ErrOrStderr(), noWait: noWait}, nil
 }
 
+// accepted is what programs are told of a call that was accepted.
+type accepted struct {
+	ID        string `json:"id"`
+	Operation string `json:"operation,omitempty"`
+}
+
 // each sends the same call for each ID and waits for its operation. One that fails does not keep the others from being tried.
 func (s *session) each(ctx context.Context, ids []string, method string, path func(id string) string, in any) error {
 	var errs []error
+	taken := []accepted{}
 	for _, id := range ids {
 		header, err := s.call(ctx, method, path(id), in, nil)
 		if err == nil {
+			taken = append(taken, accepted{id, header.Get(headerOperation)})
 			err = s.settled(ctx, header)
 		}
 		if err != nil {
@@ -92,13 +102,23 @@ func (s *session) each(ctx context.Context, ids []string, method string, path fu
 			break
 		}
 	}
+	if s.asJSON {
+		errs = append(errs, s.json(taken))
+	}
 	return errors.Join(errs...)
 }
 
 // settled waits until the operation that the answer names has ended, and says how it goes on.
 func (s *session) settled(ctx context.Context, header http.Header) error {
 	id := header.Get(headerOperation)
-	if id == "" || s.noWait {
+	if id == "" {
+		return nil
+	}
+	if s.noWait {
+		s.accepted = id
+		if !s.asJSON {
+			writeLine(s.progress, "operation %s; follow it with `scoria operation watch %s`", id, id)
+		}
 		return nil
 	}
 	op, err := s.follow(ctx, id, s.report)

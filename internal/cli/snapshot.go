@@ -18,6 +18,8 @@ type snapshot struct {
 	VolumeID    string    `json:"volume_id"`
 	Description string    `json:"description"`
 	CreatedAt   timestamp `json:"created_at"`
+	// Operation is the one that makes it, if that was not waited for.
+	Operation string `json:"operation,omitempty"`
 }
 
 func snapshotCommand() *cobra.Command {
@@ -57,7 +59,7 @@ func snapshotList() *cobra.Command {
 		}
 		rows := make([][]string, 0, len(snapshots))
 		for _, v := range snapshots {
-			rows = append(rows, []string{v.ID, orDash(v.Name), v.Status, fmt.Sprintf("%d GiB", v.Size), v.VolumeID, age(v.CreatedAt.Time)})
+			rows = append(rows, []string{v.ID, shortName(v.Name), v.Status, fmt.Sprintf("%d GiB", v.Size), v.VolumeID, age(v.CreatedAt.Time)})
 		}
 		return s.table([]string{"ID", "NAME", "STATUS", "SIZE", "VOLUME", "AGE"}, rows)
 	})
@@ -78,10 +80,11 @@ func (s *session) showSnapshot(ctx context.Context, id string) error {
 	if out.Snapshot.ID == "" {
 		return s.noSuchAnswer("snapshot")
 	}
-	if s.asJSON {
-		return s.json(out.Snapshot)
-	}
 	v := out.Snapshot
+	v.Operation = s.accepted
+	if s.asJSON {
+		return s.json(v)
+	}
 	return s.fields([][]string{{"id", v.ID}, {"name", orDash(v.Name)}, {"status", v.Status}, {"size", fmt.Sprintf("%d GiB", v.Size)},
 		{"volume", v.VolumeID}, {"age", age(v.CreatedAt.Time)}})
 }
@@ -99,6 +102,6 @@ func snapshotRename() *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "", "new name")
 	cmd.Flags().StringVar(&description, "description", "", "new description")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		return s.rename(ctx, cmd, "snapshot", s.snapshotPath(args[0]))
+		return rename[snapshot](ctx, s, cmd, "snapshot", s.snapshotPath(args[0]))
 	})
 }

@@ -23,7 +23,7 @@ func verifyCommand() *cobra.Command {
 				Text    string `json:"text"`
 			} `json:"differences"`
 		}
-		if _, err := s.call(ctx, http.MethodPost, ownAPI("verify"), map[string]any{}, &out); err != nil {
+		if _, err := s.call(ctx, http.MethodGet, ownAPI("verify"), nil, &out); err != nil {
 			return err
 		}
 		if s.asJSON {

@@ -25,11 +25,14 @@ type volume struct {
 	CreatedAt   timestamp `json:"created_at"`
 	// Attachments are those that hosts use; as `volume show` prints them, all that there are.
 	Attachments []volumeAttachment `json:"attachments"`
+	// Operation is the one that makes it, if that was not waited for.
+	Operation string `json:"operation,omitempty"`
 }
 
+// volumeAttachment has a node and a status as `volume show` prints it.
 type volumeAttachment struct {
 	AttachmentID string `json:"attachment_id"`
-	HostName     string `json:"host_name"`
+	Node         string `json:"node,omitempty"`
 	Status       string `json:"status,omitempty"`
 }
 
@@ -108,7 +111,7 @@ func volumeList() *cobra.Command {
 		}
 		rows := make([][]string, 0, len(volumes))
 		for _, v := range volumes {
-			rows = append(rows, []string{v.ID, orDash(v.Name), v.Status, fmt.Sprintf("%d GiB", v.Size), age(v.CreatedAt.Time)})
+			rows = append(rows, []string{v.ID, shortName(v.Name), v.Status, fmt.Sprintf("%d GiB", v.Size), age(v.CreatedAt.Time)})
 		}
 		return s.table([]string{"ID", "NAME", "STATUS", "SIZE", "AGE"}, rows)
 	})
@@ -128,6 +131,7 @@ func (s *session) showVolume(ctx context.Context, id string) error {
 		return s.noSuchAnswer("volume")
 	}
 	v := out.Volume
+	v.Operation = s.accepted
 	if err := s.addAttachments(ctx, &v); err != nil {
 		return err
 	}
@@ -138,8 +142,8 @@ func (s *session) showVolume(ctx context.Context, id string) error {
 		{"type", v.VolumeType}, {"from snapshot", orDash(v.SnapshotID)}, {"from volume", orDash(v.SourceVolID)}, {"age", age(v.CreatedAt.Time)}}
 	for _, a := range v.Attachments {
 		text := a.AttachmentID + " " + a.Status
-		if a.HostName != "" {
-			text += " on " + a.HostName
+		if a.Node != "" {
+			text += " on node " + a.Node
 		}
 		rows = append(rows, []string{"attachment", text})
 	}
@@ -153,13 +157,9 @@ func (s *session) addAttachments(ctx context.Context, v *volume) error {
 	if err != nil {
 		return err
 	}
-	hosts := map[string]string{}
-	for _, a := range v.Attachments {
-		hosts[a.AttachmentID] = a.HostName
-	}
 	v.Attachments = make([]volumeAttachment, 0, len(all))
 	for _, a := range all {
-		v.Attachments = append(v.Attachments, volumeAttachment{a.ID, hosts[a.ID], a.Status})
+		v.Attachments = append(v.Attachments, volumeAttachment{a.ID, a.ConnectionInfo.Node, a.Status})
 	}
 	return nil
 }
@@ -204,12 +204,12 @@ func volumeRename() *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "", "new name")
 	cmd.Flags().StringVar(&description, "description", "", "new description")
 	return withClient(cmd, func(ctx context.Context, s *session, args []string) error {
-		return s.rename(ctx, cmd, "volume", s.volumePath(args[0]))
+		return rename[volume](ctx, s, cmd, "volume", s.volumePath(args[0]))
 	})
 }
 
-// rename sends those of name and description that were given.
-func (s *session) rename(ctx context.Context, cmd *cobra.Command, what, path string) error {
+// rename sends those of name and description that were given. T is what these commands read of the thing.
+func rename[T any](ctx context.Context, s *session, cmd *cobra.Command, what, path string) error {
 	in := map[string]any{}
 	for _, field := range []string{"name", "description"} {
 		if cmd.Flags().Changed(field) {
@@ -219,6 +219,10 @@ func (s *session) rename(ctx context.Context, cmd *cobra.Command, what, path str
 	if len(in) == 0 {
 		return &usageError{errors.New("nothing to change: give --name or --description")}
 	}
-	_, err := s.call(ctx, http.MethodPut, path, map[string]any{what: in}, nil)
+	var out map[string]T
+	_, err := s.call(ctx, http.MethodPut, path, map[string]any{what: in}, &out)
+	if err == nil && s.asJSON {
+		err = s.json(out[what])
+	}
 	return err
 }
