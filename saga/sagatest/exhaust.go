@@ -56,13 +56,15 @@ func proveSight(t *testing.T, newWorld func(t *testing.T) World) {
 
 // ref is what runs without a fault, and a plain way back, look like.
 type ref struct {
-	steps  []saga.StepShape
-	before Snapshot
-	done   Snapshot // after a run that met no fault
-	undone Snapshot // expected after a way back
-	undos  []bool   // Undo of step i is called on the way back
-	real   []bool   // and it is not saga.Nothing
-	writes []bool   // and it makes a journal write
+	name    string // of the definition
+	version int
+	steps   []saga.StepShape
+	before  Snapshot
+	done    Snapshot // after a run that met no fault
+	undone  Snapshot // expected after a way back
+	undos   []bool   // Undo of step i is called on the way back
+	real    []bool   // and it is not saga.Nothing
+	writes  []bool   // and it makes a journal write
 
 	cancels, fences bool // what the world can do
 }
@@ -109,6 +111,7 @@ func (r *ref) forth(t *testing.T, w World) Snapshot {
 	if err != nil || st.Phase != saga.Done {
 		t.Fatalf("a run without a fault: phase %s, error %v, %s; want done", st.Phase, err, tell(st))
 	}
+	r.name, r.version = st.Name, st.Version
 	return snapshot(t, w)
 }
 

@@ -126,6 +126,12 @@ func (w *world[S]) Drive(ctx context.Context, opts ...saga.Option) (saga.Status,
 	return e.Run(ctx, log, w.def.Name, w.def.Version, *new(S))
 }
 
+func (w *world[S]) Head(ctx context.Context) (saga.Head, error) { return w.journal.Load(ctx, opID) }
+
+func (w *world[S]) TakeOver(ctx context.Context) (saga.Log, error) {
+	return w.journal.TakeOver(ctx, opID)
+}
+
 func (w *world[S]) Resume(ctx context.Context) error {
 	return w.journal.Resume(ctx, opID, "operator", saga.Resumed)
 }

@@ -2,13 +2,14 @@
 //
 // [Exhaust] meets every step of an operation with every fault and looks at what is left in the world.
 // [Conformance] is the suite that every [saga.Journal] passes. [Versions] finds a definition that changed without a
-// new number.
+// new number. [Replay] goes on with journals that earlier releases wrote.
 //
 // # Nouns
 //
 // A [World] is one operation in surroundings of its own: what it was submitted to, what it changes, and a way
 // to drive it. A [Snapshot] is everything in that world that the operation might leave behind. A fault
-// happens at one point of one step; a scenario is a fresh world that meets one fault.
+// happens at one point of one step; a scenario is a fresh world that meets one fault. A position is where a worker
+// left a run: a journal, and what the run had changed by then.
 //
 // # Invariants
 //
@@ -17,9 +18,14 @@
 // go on after a person's request. Before all that, each planted leftover must have been seen in a snapshot, so
 // that no comparison is blind.
 //
+// A recorded position passes only if the present code comes to the same position by the same way, and if the run that
+// then has the recorded journal in place of its own ends as it did, with the same effects.
+//
 // # What it does not do
 //
-// It cannot stop a step in the middle of a call to its backend: that is for the backend's own suite.
+// It cannot stop a step in the middle of a call to its backend: that is for the backend's own suite. Replay makes the
+// world of a position with the present code: what an earlier release left there in another form, under the same name, it
+// does not see.
 package sagatest
 
 import (

@@ -9,10 +9,12 @@ import (
 
 func TestVolumeDeleteExhaust(t *testing.T) {
 	t.Parallel()
-	sagatest.Exhaust(t, func(t *testing.T) sagatest.World {
-		w := newWorld(t)
-		w.do(create(vol1, 2))
-		w.req = &messages.DeleteVolume{Volume: vol1}
-		return w
-	})
+	sagatest.Exhaust(t, func(t *testing.T) sagatest.World { return volumeDeleteWorld(t) })
+}
+
+func volumeDeleteWorld(t *testing.T) *world {
+	w := newWorld(t)
+	w.do(create(vol1, 2))
+	w.req = &messages.DeleteVolume{Volume: vol1}
+	return w
 }

@@ -173,16 +173,22 @@ func (w *world) takeOver(ctx context.Context, id block.OperationID) (kvlock.Gran
 	return w.Locks.Adopt(ctx, string(id), worker, rand.Text())
 }
 
+// attach takes an operation over as the journal of its run.
+func (w *world) attach(ctx context.Context, id block.OperationID) (*sagakv.Log, kvlock.Record, error) {
+	g, rec, err := w.takeOver(ctx, id)
+	if err != nil {
+		return nil, rec, err
+	}
+	log, err := sagakv.Attach(w.Store, w.Locks, g, rec)
+	return log, rec, err
+}
+
 // drive takes an operation over and runs it.
 func (w *world) drive(ctx context.Context, id block.OperationID, opts ...saga.Option) (saga.Status, error) {
-	g, rec, err := w.takeOver(ctx, id)
+	log, rec, err := w.attach(ctx, id)
 	if errors.Is(err, kvlock.ErrEnded) || errors.Is(err, kvlock.ErrStuck) {
 		return sagakv.StatusOf(rec)
 	}
-	if err != nil {
-		return saga.Status{}, err
-	}
-	log, err := sagakv.Attach(w.Store, w.Locks, g, rec)
 	if err != nil {
 		return saga.Status{}, err
 	}
@@ -247,7 +253,7 @@ func (w *world) fill(id block.VolumeID, mark string) {
 	}
 }
 
-// Snapshot, Submit, Drive, Resume, Leftovers, Undone, Cancel, CheckStuck and RefusesStaleFences are sagatest's.
+// Snapshot, Submit, Drive, Head, TakeOver, Resume, Leftovers, Undone, Cancel, CheckStuck and RefusesStaleFences are sagatest's.
 
 func (w *world) Snapshot(ctx context.Context) (sagatest.Snapshot, error) {
 	picture, err := w.Picture(ctx)
@@ -299,6 +305,15 @@ func (w *world) Submit(ctx context.Context) error { return w.submit(ctx, opID, w
 
 func (w *world) Drive(ctx context.Context, opts ...saga.Option) (saga.Status, error) {
 	return w.drive(ctx, opID, opts...)
+}
+
+func (w *world) Head(ctx context.Context) (saga.Head, error) {
+	return sagakv.NewJournal(w.Store, w.Locks, "", nil).Load(ctx, saga.ID(opID))
+}
+
+func (w *world) TakeOver(ctx context.Context) (saga.Log, error) {
+	log, _, err := w.attach(ctx, opID)
+	return log, err
 }
 
 func (w *world) Resume(ctx context.Context) error {
