@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -325,6 +326,67 @@ func TestShutdownEndsAServerThatHasJustBegun(t *testing.T) {
 	}
 	if n.starts != 1 {
 		t.Errorf("%d servers were started, want 1", n.starts)
+	}
+}
+
+// A server that has its lock and has not written who it is yet, nor listens, is asked again.
+func TestShutdownAsksAgainWhoHasNotSaidWhoItIs(t *testing.T) {
+	t.Parallel()
+	n := &node{state: exporttest.ShortDir(t)}
+	p := n.paths(t)
+	if err := p.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(p.Lock, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", p.Control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 1)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	defer l.Close()
+	answering.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		}
+	})
+	client, ended := n.client(t), make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		ended <- client.Shutdown(ctx)
+	}()
+	<-asked
+	server := exec.Command("sleep", "100")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Process.Kill() }()
+	if _, err := fmt.Fprintln(lock, server.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = server.Wait()
+		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN)
+	}()
+	if err := <-ended; err != nil {
+		t.Errorf("Shutdown: %v", err)
 	}
 }
 

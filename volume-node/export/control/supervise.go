@@ -172,19 +172,29 @@ func (c *Client) Shutdown(ctx context.Context) error {
 		if !busy {
 			return c.reap(ctx)
 		}
-		if !asked {
-			if err := c.askToEnd(ctx); err != nil && pid > 1 {
-				c.log.Warn("export server does not answer; it gets SIGTERM", "pid", pid, "error", err)
-				if again, now := c.running(paths); again && now == pid {
-					_ = unix.Kill(pid, unix.SIGTERM) // if it has gone meanwhile, the lock is free
-				}
-			}
-			asked = true
+		if !asked { // one that has just begun listens to nobody yet, and has not written who it is
+			err := c.askToEnd(ctx)
+			asked = err == nil || c.terminate(paths, pid, err)
 		}
 		if !sleep(ctx, wait) {
 			return fmt.Errorf("export server (process %d) has not ended: %w", pid, context.Cause(ctx))
 		}
 	}
+}
+
+// terminate sends SIGTERM to a server that did not answer, and says whether there was one to send it to.
+func (c *Client) terminate(paths ctl.Paths, pid int, silent error) bool {
+	if pid <= 1 {
+		return false
+	}
+	if busy, now := c.running(paths); !busy || now != pid { // it has gone meanwhile
+		return false
+	}
+	if unix.Kill(pid, unix.SIGTERM) != nil {
+		return false
+	}
+	c.log.Warn("export server does not answer; it gets SIGTERM", "pid", pid, "error", silent)
+	return true
 }
 
 func (c *Client) askToEnd(ctx context.Context) error {
