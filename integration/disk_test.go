@@ -341,8 +341,8 @@ func TestADiskThatFillsWhileTheProcessStarts(t *testing.T) {
 	}
 }
 
-// The disk is full and has room in turn while volumes are made and deleted. In the end nothing that was acknowledged is lost, and the books are
-// right.
+// The disk is full and has room in turn while volumes are made, attached, copied and deleted. In the end nothing that was acknowledged is lost,
+// and the books are right, also after a start.
 func TestADiskThatIsFullAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	seed := harness.Seed(t)
@@ -379,6 +379,9 @@ func TestADiskThatIsFullAgainAndAgain(t *testing.T) {
 	close(stop)
 	workers.Wait()
 	s.Idle(t)
+	s.removeAll(t, "attachments", http.StatusOK)
+	s.removeAll(t, "snapshots", http.StatusAccepted)
+	s.Idle(t)
 	for _, id := range slices.Concat(lasting[:]...) {
 		if got := s.Get(t, id); got.Status != "available" {
 			t.Errorf("volume %s is %s", id, got.Status)
@@ -386,6 +389,19 @@ func TestADiskThatIsFullAgainAndAgain(t *testing.T) {
 	}
 	s.VerifyClean(t)
 	s.Stop(t)
+	s.Start(t)
+	s.VerifyClean(t)
+	s.Stop(t)
+}
+
+// removeAll removes what is left of a collection.
+func (s *smallDisk) removeAll(t *testing.T, collection string, status int) {
+	t.Helper()
+	var out map[string][]struct{ ID string }
+	s.Must(t, http.StatusOK, http.MethodGet, "/"+collection, nil, &out)
+	for _, left := range out[collection] {
+		s.Must(t, status, http.MethodDelete, "/"+collection+"/"+left.ID, nil, nil)
+	}
 }
 
 // upTo is a random moment.
@@ -393,29 +409,50 @@ func upTo(random *rand.Rand, limit time.Duration) time.Duration {
 	return time.Duration(random.Int64N(int64(limit)))
 }
 
-// oneVolume makes a volume or deletes one. What is refused on a full disk, is in doubt or is not there yet changes nothing here.
+// oneVolume makes a volume, and attaches and copies it, or deletes one. What is refused on a full disk, is in doubt or is not there yet changes
+// nothing here.
 func (s *smallDisk) oneVolume(t *testing.T, random *rand.Rand, mine *[]string) {
 	if n := len(*mine); n > 0 && random.IntN(2) == 0 {
 		id := (*mine)[n-1]
 		*mine = (*mine)[:n-1]
-		if ans, err := s.Do(t.Context(), http.MethodDelete, "/volumes/"+id, nil); err == nil && ans.Status >= 500 && ans.Status != http.StatusServiceUnavailable {
-			t.Errorf("delete: status %d: %s", ans.Status, ans.Body)
-		}
+		s.try(t, http.MethodDelete, "/volumes/"+id, nil)
 		return
 	}
-	ans, err := s.Do(t.Context(), http.MethodPost, "/volumes", harness.M{"volume": harness.M{"size": 1}})
-	if err == nil && ans.Status >= 500 && ans.Status != http.StatusServiceUnavailable {
-		t.Errorf("create: status %d: %s", ans.Status, ans.Body)
-	}
-	if err != nil || ans.Status != http.StatusAccepted {
+	id := s.try(t, http.MethodPost, "/volumes", harness.M{"volume": harness.M{"size": 1}})
+	if id == "" {
 		<-time.After(10 * time.Millisecond)
 		return
 	}
-	var out struct{ Volume harness.Volume }
-	if err := json.Unmarshal(ans.Body, &out); err != nil {
-		t.Error(err)
+	*mine = append(*mine, id)
+	s.forAWhile(t, "/attachments", harness.M{"attachment": harness.M{"volume_uuid": id, "connector": harness.M{"host": "localhost"}}})
+	s.forAWhile(t, "/snapshots", harness.M{"snapshot": harness.M{"volume_id": id}})
+}
+
+// forAWhile makes something and removes it.
+func (s *smallDisk) forAWhile(t *testing.T, path string, body any) {
+	if made := s.try(t, http.MethodPost, path, body); made != "" {
+		s.try(t, http.MethodDelete, path+"/"+made, nil)
 	}
-	*mine = append(*mine, out.Volume.ID)
+}
+
+// try sends what may be refused on a full disk, and returns the ID of what was made, if that is known.
+func (s *smallDisk) try(t *testing.T, method, path string, body any) string {
+	ans, err := s.Do(t.Context(), method, path, body)
+	switch {
+	case err != nil:
+		return ""
+	case ans.Status >= 500 && ans.Status != http.StatusServiceUnavailable:
+		t.Errorf("%s %s: status %d: %s", method, path, ans.Status, ans.Body)
+	case ans.Status < 300 && method == http.MethodPost:
+		var out map[string]struct{ ID string }
+		if err := json.Unmarshal(ans.Body, &out); err != nil {
+			t.Error(err)
+		}
+		for _, made := range out {
+			return made.ID
+		}
+	}
+	return ""
 }
 
 func data(full, _ string) []string { return []string{"up", "--data", full + "/data"} }

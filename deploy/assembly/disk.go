@@ -37,6 +37,7 @@ const (
 type space struct {
 	bytes int64
 	files uint64 // all ones: as many as there is room for
+	total int64  // what could be free
 }
 
 func (s space) enough(bytes int64) bool { return s.bytes >= bytes && s.files >= fullFiles }
@@ -88,9 +89,9 @@ func (d *disk) startError() error {
 func (d *disk) space() space {
 	var fs unix.Statfs_t
 	if unix.Statfs(d.dir, &fs) != nil { // what follows meets the error, too, and says which
-		return space{1<<63 - 1, 1<<64 - 1}
+		return space{1<<63 - 1, 1<<64 - 1, 1<<63 - 1}
 	}
-	free := space{int64(fs.Bavail) * fs.Bsize, fs.Ffree}
+	free := space{int64(fs.Bavail) * fs.Bsize, fs.Ffree, int64(fs.Blocks) * fs.Bsize}
 	if fs.Files == 0 {
 		free.files = 1<<64 - 1
 	}
@@ -118,6 +119,10 @@ func (d *disk) full() error {
 	}
 	if d.held.Load() && free.enough(fullBytes) {
 		return nil
+	}
+	if free.total < againBytes {
+		return fmt.Errorf("the disk of %s (%s) is too small: it has %v, and %v must be free: make it larger; then it goes on by itself; "+
+			"nothing that was acknowledged is lost", d.dir, d.name, block.Bytes(free.total), block.Bytes(againBytes))
 	}
 	return fmt.Errorf("the disk of %s (%s) is full: %s: delete volumes or snapshots, or make room on the disk until %v are free; then it goes on "+
 		"by itself; nothing that was acknowledged is lost", d.dir, d.name, free, block.Bytes(againBytes))

@@ -106,6 +106,14 @@ func (w *watched) empty(t *testing.T) {
 	}
 }
 
+// grow makes a file system in memory larger.
+func grow(t *testing.T, dir, size string) {
+	t.Helper()
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (w *watched) path(name string) string { return filepath.Join(w.dir, name) }
 
 func (w *watched) hasReserve() bool {
@@ -171,12 +179,7 @@ func TestRoomIsMeasuredWhenItIsNeeded(t *testing.T) {
 	t.Parallel()
 	for name, makeRoom := range map[string]func(*testing.T, *watched){
 		"the disk is emptied": func(t *testing.T, w *watched) { t.Helper(); w.empty(t) },
-		"the disk grows": func(t *testing.T, w *watched) {
-			t.Helper()
-			if err := unix.Mount("", w.dir, "", unix.MS_REMOUNT, "size=200m"); err != nil {
-				t.Fatal(err)
-			}
-		},
+		"the disk grows":      func(t *testing.T, w *watched) { t.Helper(); grow(t, w.dir, "200m") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -192,6 +195,22 @@ func TestRoomIsMeasuredWhenItIsNeeded(t *testing.T) {
 				t.Errorf("%d bytes are free, reserve %v: refused with %v", harness.Free(t, w.dir), w.hasReserve(), err)
 			}
 		})
+	}
+}
+
+// Of a disk that will never do no room is asked, but that it grows; then it does.
+func TestADiskThatIsTooSmallIsSaidToBe(t *testing.T) {
+	t.Parallel()
+	d, err := openDisk(harness.Tmpfs(t, "8m"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Short(); err == nil || !strings.Contains(err.Error(), "is too small: it has 8.0 MiB, and 9.0 MiB must be free: make it larger") {
+		t.Errorf("refused with %v, want how large it must be", err)
+	}
+	grow(t, d.dir, "16m")
+	if err := d.Short(); err != nil {
+		t.Errorf("refused with %v after it has grown", err)
 	}
 }
 
