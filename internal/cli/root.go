@@ -119,6 +119,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(upCommand(), apiNodeCommand(), volumeNodeCommand(), exportServerCommand(),
 		volumeCommand(), snapshotCommand(), attachmentCommand(), operationCommand(), lockCommand(), backendCommand(), verifyCommand(), benchCommand(), versionCommand())
+	completion(root)
 	refuseArguments(root)
 	return root
 }
