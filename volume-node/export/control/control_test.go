@@ -134,13 +134,14 @@ func (n *node) pid(t *testing.T) int {
 	return pid
 }
 
-// kill kills the server and waits until it is gone.
+// kill kills the server and waits until it is gone. Another one may have taken its place by then.
 func (n *node) kill(t *testing.T) {
 	t.Helper()
-	if err := unix.Kill(n.pid(t), unix.SIGKILL); err != nil {
+	pid := n.pid(t)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the server is dead", func() bool { _, ok := control.Running(n.paths(t)); return !ok })
+	eventually(t, "the server is dead", func() bool { now, ok := control.Running(n.paths(t)); return !ok || now != pid })
 }
 
 func eventually(t *testing.T, what string, done func() bool) {
