@@ -90,3 +90,19 @@ func TestAnInterruptedWaitNamesTheOperation(t *testing.T) {
 		t.Errorf("the operation is %s", op.Phase)
 	}
 }
+
+// A process that stays ends cleanly when it is told to, without a word of an error.
+func TestAnExportServerEndsCleanly(t *testing.T) {
+	t.Parallel()
+	p := harness.Start(t, "export-server", "--state", t.TempDir())
+	harness.Eventually(t, 20*time.Second, "it is ready", func() bool { return strings.Contains(p.Log(), "export server ready") })
+	p.Signal(t, syscall.SIGTERM)
+	select {
+	case <-p.Ended():
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
+	if p.Status() != 0 || strings.Contains(p.Log(), "scoria: ") {
+		t.Errorf("status %d, said %q", p.Status(), p.Log())
+	}
+}

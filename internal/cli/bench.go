@@ -135,6 +135,9 @@ func benchAPI(ctx context.Context, b *benchFlags, l bench.Length, progress func(
 }
 
 func benchData(ctx context.Context, b *benchFlags, l bench.Length, progress func(string)) (rows []bench.Row, err error) {
+	if b.endpoint != "" && b.dir == "" {
+		return nil, missing("dir", "want the directory of the file backend of the API node that --endpoint names")
+	}
 	if b.endpoint == "" && b.dir == "" {
 		progress("make an XFS with reflink in a temporary image")
 		dir, undo, err := bench.TemporaryXFS(ctx, "")
@@ -155,6 +158,9 @@ func benchData(ctx context.Context, b *benchFlags, l bench.Length, progress func
 // with calls measure with what the flags name, or with a stack of its own.
 func (b *benchFlags) with(ctx context.Context, backend string, measure func(context.Context, bench.Target, string) error) error {
 	if b.endpoint != "" {
+		if _, err := newClient(b.endpoint, "bench"); err != nil {
+			return err
+		}
 		store, done, err := b.store(ctx)
 		if err != nil {
 			return err
@@ -163,9 +169,17 @@ func (b *benchFlags) with(ctx context.Context, backend string, measure func(cont
 	}
 	dir, err := os.MkdirTemp(b.dir, "scoria-bench-")
 	if err != nil {
-		return fmt.Errorf("setting dir: value %q: %w", b.dir, err)
+		return b.wrongDir(err)
 	}
 	return errors.Join(ownStack(ctx, dir, backend, measure), os.RemoveAll(dir))
+}
+
+// wrongDir is the error of a directory in which nothing can be made.
+func (b *benchFlags) wrongDir(err error) error {
+	if reason, ok := errors.AsType[*os.PathError](err); ok {
+		err = reason.Err // the rest is the path
+	}
+	return &usageError{fmt.Errorf("setting dir: value %q: %w", b.dir, err)}
 }
 
 func (b *benchFlags) store(ctx context.Context) (*kvtx.Store, func() error, error) {

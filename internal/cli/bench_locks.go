@@ -51,7 +51,7 @@ func benchLocks(ctx context.Context, b *benchFlags, l bench.Length, progress fun
 	}
 	dir, err := os.MkdirTemp(b.dir, "scoria-bench-")
 	if err != nil {
-		return nil, fmt.Errorf("setting dir: value %q: %w", b.dir, err)
+		return nil, b.wrongDir(err)
 	}
 	to, shutdown, err := b.serve(ctx, dir)
 	if err != nil {

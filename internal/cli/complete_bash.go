@@ -37,6 +37,7 @@ func completion(root *cobra.Command) {
 	if err != nil {
 		panic(err) // cobra has none any more
 	}
+	refuseOthers(bash.Parent())
 	bash.Long = `Print the script that lets bash complete the commands of scoria, the IDs that there are, and values.
 
 In this shell:

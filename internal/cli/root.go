@@ -66,21 +66,60 @@ func missing(name, want string) error {
 	return &usageError{&assembly.SettingError{Name: name, Want: want}}
 }
 
-// group makes a command that only holds others. A word that is none of them is a wrong call, not a cry for help.
+// group makes a command that only holds others.
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: func(cmd *cobra.Command, args []string) error {
+	cmd := &cobra.Command{Use: name, Short: short}
+	cmd.AddCommand(commands...)
+	return refuseOthers(cmd)
+}
+
+// refuseOthers makes a word that is none of the commands under cmd a wrong call, not a cry for help.
+func refuseOthers(cmd *cobra.Command) *cobra.Command {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		text := fmt.Sprintf("there is no command `%s %s`", cmd.CommandPath(), plain(args[0]))
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			text += fmt.Sprintf(", but `%s %s`", cmd.CommandPath(), near[0])
-		}
-		return &usageError{fmt.Errorf("%s; see `%s --help`", text, cmd.CommandPath())}
-	}}
-	cmd.SuggestionsMinimumDistance = 2
-	cmd.AddCommand(commands...)
+		return noCommand(cmd, args[0])
+	}
 	return cmd
+}
+
+// noCommand says that there is no command of the name under cmd, and which one may have been meant.
+func noCommand(cmd *cobra.Command, name string) error {
+	text := fmt.Sprintf("there is no command `%s %s`", cmd.CommandPath(), plain(name))
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		text += fmt.Sprintf(", but `%s %s`", cmd.CommandPath(), near[0])
+	}
+	return &usageError{fmt.Errorf("%s; see `%s --help`", text, cmd.CommandPath())}
+}
+
+// helpCommand is cobra's, but that a word that is no command is a wrong call.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Say what a command does",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return noCommand(about, rest[0])
+			}
+			return about.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var words []cobra.Completion
+			for _, sub := range about.Commands() {
+				if sub.IsAvailableCommand() {
+					words = append(words, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return words, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }
 
 // refuseArguments makes a wrong number of arguments a wrong call in cmd and in all commands under it.
@@ -119,6 +158,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(upCommand(), apiNodeCommand(), volumeNodeCommand(), exportServerCommand(),
 		volumeCommand(), snapshotCommand(), attachmentCommand(), operationCommand(), lockCommand(), backendCommand(), verifyCommand(), benchCommand(), versionCommand())
+	root.SetHelpCommand(helpCommand())
 	completion(root)
 	refuseArguments(root)
 	return root

@@ -22,6 +22,9 @@ type interruption struct{ signal syscall.Signal }
 
 func (*interruption) Error() string { return "interrupted" }
 
+// Is makes it one of the ways in which a context is canceled.
+func (*interruption) Is(target error) bool { return target == context.Canceled }
+
 // status is the exit status that a shell gives a command which a signal ended.
 func (i *interruption) status() int { return 128 + int(i.signal) }
 
