@@ -47,6 +47,7 @@ type handover struct {
 type handLock struct {
 	Lock
 	written bool
+	was     []Waiter // the line as it was read
 }
 
 func (l *Locker) handover(s kvtx.Snapshot) *handover {
@@ -63,7 +64,7 @@ func (h *handover) lock(key string) *handLock {
 		h.failed(err)
 		return nil
 	}
-	lk := &handLock{Lock: lock}
+	lk := &handLock{Lock: lock, was: lock.Line}
 	h.locks[key] = lk
 	return lk
 }
@@ -165,13 +166,24 @@ func (h *handover) grant(owner string) bool {
 	now := h.l.now()
 	for i, c := range rec.Claims {
 		locks[i].leaveLine(owner)
-		locks[i].add(owner, c.Mode, now)
+		locks[i].letIn(owner, c.Mode, now)
 		h.write(locks[i])
 	}
 	h.letIn(rec, now)
 	h.granted = append(h.granted, rec)
 	h.bytes += len(rec.Payload)
 	return true
+}
+
+// letIn makes a waiter a holder. Those that one commit lets in stand in the order of the line.
+func (lk *handLock) letIn(owner string, mode Mode, since time.Time) {
+	place := func(o string) int { return slices.IndexFunc(lk.was, func(w Waiter) bool { return w.Owner == o }) }
+	at := len(lk.Holders)
+	for at > 0 && place(lk.Holders[at-1].Owner) > place(owner) {
+		at--
+	}
+	lk.Mode = max(lk.Mode, mode)
+	lk.Holders = slices.Insert(slices.Clone(lk.Holders), at, Holder{Owner: owner, Since: since})
 }
 
 // letIn makes the record of a waiter that of an operation that holds its claims. Its fence is this write: above that of whoever held them.

@@ -90,3 +90,29 @@ func TestAQueuedOperationIsNeitherTakenOverNorBrokenNorUnsound(t *testing.T) {
 		}
 	}
 }
+
+// Readers that one commit lets in stand among the holders in the order of their line, though the later one is found first, in the line
+// of another key: who was there first may matter to what they do.
+func TestThoseWhoAreLetInTogetherStandInTheOrderOfTheLine(t *testing.T) {
+	t.Parallel()
+	l := New(natstest.Start(t).Store(t))
+	g, err := l.TryAcquire(t.Context(), "holder", nil, Exclusive("a"), Exclusive("b"), Exclusive("c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []struct {
+		owner string
+		own   string
+	}{{"first", "b"}, {"second", "a"}} {
+		if _, err := l.Queue(t.Context(), w.owner, nil, Wait{}, Exclusive(w.own), Shared("c")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Release(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := l.Holders(t.Context(), "c")
+	if err != nil || len(lock.Holders) != 2 || lock.Holders[0].Owner != "first" || lock.Holders[1].Owner != "second" {
+		t.Errorf("holders %+v, %v; want first and second", lock.Holders, err)
+	}
+}

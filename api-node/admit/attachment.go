@@ -2,6 +2,7 @@ package admit
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -67,6 +68,9 @@ func (a *Admitter) Reserve(ctx context.Context, c Caller, volume block.VolumeID,
 		if err := d.reservable(v.T, instance); err != nil {
 			return err
 		}
+		if err := d.checkLine(locks[0]); err != nil {
+			return err
+		}
 		att = reserved(c, id, v.T, instance, readOnly, now)
 		v.T.SetAttachment(id, att.Status)
 		tx.Put(key, records.Encode(att), old.rev)
@@ -105,6 +109,24 @@ func (d *draft) checkFree(keys ...string) error {
 		d.tx.Check(kvlock.LockKey(key), h.lock.Revision)
 	}
 	return nil
+}
+
+// checkLine refuses what stands in no line, if an operation waits for the key exclusively: what came later would keep it from what it
+// was accepted for.
+func (d *draft) checkLine(key string) error {
+	h, err := readHeld(d.s, key)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(h.lock.Line, func(w kvlock.Waiter) bool { return w.Mode == kvlock.ModeExclusive })
+	if i < 0 {
+		return nil
+	}
+	if h.holder, _, err = holderOf(d.s, h.lock.Line[i].Owner, kvlock.ModeExclusive); err != nil {
+		return err
+	}
+	return naming(messages.Errorf(messages.CodeUnavailable, "%s is waited for by %s; nothing was changed, try again when that has ended",
+		resource(key), describe(h.holder, d.p.at)), h)
 }
 
 // CompleteAttachment says that the host uses the volume. Repeated, it is no error.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/scoria-storage/scoria/api-node/admit"
 	"github.com/scoria-storage/scoria/api-node/admit/admittest"
+	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
@@ -244,4 +245,21 @@ func TestAHostThatDoesNotReachTheVolumeIsRefused(t *testing.T) {
 	if err := attach(a.ID, "VM"); err != nil {
 		t.Errorf("the machine itself is refused: %v", err)
 	}
+}
+
+// A volume is not reserved past an operation that waits for it: that would find it attached when its turn has come.
+func TestAReservationDoesNotPassWhoWaits(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	v := s.available(1)
+	clone := s.submit(&messages.CreateVolume{FromVolume: v}).Operation
+	deletion := s.mustQueue(&messages.DeleteVolume{Volume: v}, kvlock.Queued).Operation
+	before := s.bucket()
+	_, _, err := s.admit.Reserve(t.Context(), alice, v, "", "vm", false)
+	wantRefused(t, err, messages.CodeUnavailable, "Volume "+string(v)+" is waited for by volume.delete, operation "+string(deletion)+", for …")
+	if s.bucket() != before {
+		t.Error("refused, and the bucket changed")
+	}
+	s.end(clone, admittest.Succeed)
+	s.end(deletion, admittest.Succeed)
 }

@@ -7,6 +7,7 @@ package withdraw
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
@@ -40,7 +41,7 @@ func Into(node string) func(kvtx.Snapshot, *kvtx.Tx, kvlock.Record) ([]byte, err
 		case *messages.ExtendVolume:
 			return nil, w.extend(req)
 		case *messages.AttachVolume:
-			return nil, w.attach(req, op.ID)
+			return nil, w.attach(req, op.Submitted)
 		}
 		return nil, nil
 	}
@@ -118,10 +119,11 @@ func (w withdrawal) extend(req *messages.ExtendVolume) error {
 	return w.credit(v.Project, records.Usage{GiB: req.ChargeGiB})
 }
 
-// attach removes an attachment that this operation brought.
-func (w withdrawal) attach(req *messages.AttachVolume, op block.OperationID) error {
+// attach removes an attachment that this operation brought, and not another one that got its ID since. Who waits behind it for the
+// same attachment finds that it has gone.
+func (w withdrawal) attach(req *messages.AttachVolume, submitted time.Time) error {
 	a, e, err := load[block.Attachment](w.s, records.AttachmentKey(req.Attachment))
-	if err != nil || !e.Exists || !req.New || a.LastOperation != op {
+	if err != nil || !e.Exists || !req.New || !a.CreatedAt.Equal(submitted) {
 		return err
 	}
 	v, ve, err := load[block.Volume](w.s, records.VolumeKey(req.Volume))

@@ -11,7 +11,6 @@ import (
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
-	"github.com/scoria-storage/scoria/saga/sagakv"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export"
 )
@@ -192,11 +191,7 @@ func (e *Env) before(ctx context.Context, id block.VolumeID, run saga.Run, kinds
 		if err != nil {
 			return "", err
 		}
-		payload, err := sagakv.DecodePayload(rec.Payload)
-		if err != nil {
-			return "", err
-		}
-		op, err := records.Decode[records.Operation](payload.Request)
+		op, err := accepted(rec)
 		if err != nil {
 			return "", err
 		}

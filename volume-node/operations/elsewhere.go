@@ -190,10 +190,6 @@ func (e *Env) mine(s kvtx.Snapshot, run saga.Run) (kvlock.Record, records.Operat
 	if rec.Epoch != run.Epoch || rec.Fence() != (kvlock.Fence{Era: run.Fence.Era, Rev: run.Fence.Rev}) {
 		return rec, records.Operation{}, fmt.Errorf("%w: operation %s is in epoch %d", saga.ErrFenced, rec.Owner, rec.Epoch)
 	}
-	payload, err := sagakv.DecodePayload(rec.Payload)
-	if err != nil {
-		return rec, records.Operation{}, err
-	}
-	op, err := records.Decode[records.Operation](payload.Request)
+	op, err := accepted(rec)
 	return rec, op, err
 }

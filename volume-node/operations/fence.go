@@ -8,7 +8,6 @@ import (
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
-	"github.com/scoria-storage/scoria/saga/sagakv"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export"
 )
@@ -20,11 +19,7 @@ func (e *Env) RaiseFence(ctx context.Context, rec kvlock.Record) error {
 	if rec.Phase != kvlock.Void || !rec.Live() {
 		return messages.Errorf(messages.CodeConflict, "operation %s is %s: only of one that is being broken the fence is raised", rec.Owner, rec.Phase)
 	}
-	payload, err := sagakv.DecodePayload(rec.Payload)
-	if err != nil {
-		return err
-	}
-	op, err := records.Decode[records.Operation](payload.Request)
+	op, err := accepted(rec)
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,9 @@
 //
 // Invariants:
 //   - Every definition has the same frame: the first step checks again what the operation needs, since what a waiting
-//     operation waited for may have changed; then come steps that change one system each; what users see of the outcome
-//     is staged in the hooks Done and Undone, and so stands in the commit that ends the operation and frees its locks.
+//     operation waited for may have changed, but for what requests that wait behind it brought (aside); then come steps
+//     that change one system each; what users see of the outcome is staged in the hooks Done and Undone, and so stands in
+//     the commit that ends the operation and frees its locks.
 //   - The pool is reserved before anything is made on the backend, in the same commit that journals it, and given back
 //     in the commit that ends the operation without it: Pool.AllocatedGiB is the sum of ReservedGiB at every moment.
 //   - What is gone is credited to the project in the commit that removes its record, never earlier.

@@ -37,15 +37,19 @@ func (e *Env) checkVolumeDelete(ctx context.Context, run saga.Run, s *volumeDele
 	}
 	stage(run, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 		v, err := volume(snap, s.Volume)
+		if err != nil {
+			return err
+		}
+		seen, err := aside(snap, tx, v.data)
 		switch {
 		case err != nil:
 			return err
 		case v.data.Status == block.VolumeCreating: // of another create, which waits behind this: what was to be deleted has gone
 			return refused(messages.VolumeNotFound(s.Volume))
-		case len(v.data.Snapshots) > 0:
-			return invalidVolume(s.Volume, "has %d snapshots and cannot be deleted before them.", len(v.data.Snapshots))
-		case len(v.data.Attachments) > 0:
-			return invalidVolume(s.Volume, "is attached and cannot be deleted.")
+		case len(seen.Snapshots) > 0:
+			return kvtx.Sure(invalidVolume(s.Volume, "has %d snapshots and cannot be deleted before them.", len(seen.Snapshots)))
+		case len(seen.Attachments) > 0:
+			return kvtx.Sure(invalidVolume(s.Volume, "is attached and cannot be deleted."))
 		case v.data.Backend != s.Backend:
 			return elsewhere(s.Backend, v.data.Backend)
 		}

@@ -52,14 +52,18 @@ func (e *Env) reserveExtend(ctx context.Context, run saga.Run, s *volumeExtend) 
 		if err != nil {
 			return err
 		}
-		shown := v.data.ShownStatus(block.Holder{}, block.Holder{})
+		seen, err := aside(snap, tx, v.data)
+		if err != nil {
+			return err
+		}
+		shown := seen.ShownStatus(block.Holder{}, block.Holder{})
 		switch {
 		case v.data.Backend != s.Backend:
 			return elsewhere(s.Backend, v.data.Backend)
 		case v.data.Status != block.VolumeAvailable, shown != block.VolumeAvailable && !s.AllowAttached:
-			return invalidVolume(s.Volume, "is %s and cannot be extended.", shown)
+			return kvtx.Sure(invalidVolume(s.Volume, "is %s and cannot be extended.", shown))
 		case shown != block.VolumeAvailable && !d.Info().Capabilities.OnlineExtend:
-			return invalidVolume(s.Volume, "is attached, and backend %s cannot extend a volume that is in use.", s.Backend)
+			return kvtx.Sure(invalidVolume(s.Volume, "is attached, and backend %s cannot extend a volume that is in use.", s.Backend))
 		case s.ToGiB <= v.data.SizeGiB:
 			return refuse(messages.CodeInvalid, "New size for extend must be greater than current size. (current: %d, extended: %d).",
 				v.data.SizeGiB, s.ToGiB)

@@ -36,11 +36,11 @@ func (e *Env) volumeRevert() saga.Definition[volumeRevert] {
 
 func (e *Env) checkVolumeRevert(ctx context.Context, run saga.Run, s *volumeRevert) error {
 	look := e.look(ctx)
-	v, err := volume(look, s.Volume)
+	v, err := e.alone(ctx, s.Volume)
 	if err != nil {
 		return err
 	}
-	if err := e.follow(ctx, run, s.Backend, v.data.Backend, nil); err != nil {
+	if err := e.follow(ctx, run, s.Backend, v.Backend, nil); err != nil {
 		return err
 	}
 	src, err := snapshot(look, s.Snapshot)
@@ -52,19 +52,19 @@ func (e *Env) checkVolumeRevert(ctx context.Context, run saga.Run, s *volumeReve
 		return err
 	}
 	switch {
-	case v.data.Status != block.VolumeAvailable || len(v.data.Attachments) > 0:
-		return invalidVolume(s.Volume, "is %s: it must be available and detached to be reverted.", v.data.ShownStatus(block.Holder{}, block.Holder{}))
+	case v.Status != block.VolumeAvailable || len(v.Attachments) > 0:
+		return invalidVolume(s.Volume, "is %s: it must be available and detached to be reverted.", v.ShownStatus(block.Holder{}, block.Holder{}))
 	case src.data.Status != block.SnapshotAvailable:
 		return invalidSnapshot(s.Snapshot, "is %s, a volume cannot be reverted to it.", src.data.Status)
-	case src.data.Volume != s.Volume || len(v.data.Snapshots) == 0 || v.data.Snapshots[len(v.data.Snapshots)-1] != s.Snapshot:
+	case src.data.Volume != s.Volume || len(v.Snapshots) == 0 || v.Snapshots[len(v.Snapshots)-1] != s.Snapshot:
 		return invalidSnapshot(s.Snapshot, "is not the latest snapshot of volume %s (%d snapshots), only to that one it can be reverted.",
-			s.Volume, len(slices.Clip(v.data.Snapshots)))
-	case src.data.SizeGiB > v.data.SizeGiB:
+			s.Volume, len(slices.Clip(v.Snapshots)))
+	case src.data.SizeGiB > v.SizeGiB:
 		return invalidVolume(s.Volume, "is smaller than snapshot %s.", s.Snapshot)
 	case !d.Info().Capabilities.Revert:
 		return refuse(messages.CodeUnsupported, "backend %s cannot revert volumes", s.Backend)
 	}
-	s.SizeGiB, s.SnapshotGiB = v.data.SizeGiB, src.data.SizeGiB
+	s.SizeGiB, s.SnapshotGiB = v.SizeGiB, src.data.SizeGiB
 	return driverError(e.closeExports(ctx, run, d, s.Volume))
 }
 
