@@ -1,12 +1,15 @@
 package intake_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/volume-node/driver"
 	"github.com/scoria-storage/scoria/volume-node/export/exporttest"
+	"github.com/scoria-storage/scoria/volume-node/operations"
 	"github.com/scoria-storage/scoria/volume-node/operations/operationstest"
 )
 
@@ -54,6 +58,7 @@ func newHistory(t *testing.T, x *trouble) *history {
 		h.vols = append(h.vols, block.VolumeID(newID()))
 		h.snaps = append(h.snaps, block.SnapshotID(newID()))
 	}
+	h.admitter = h.admission(h.World)
 	return h
 }
 
@@ -88,6 +93,49 @@ func (m *mortal) leave(x *trouble) {
 	close(m.dead)
 }
 
+// fences raises fences as a node does that was asked to: with drivers of its own, and the trouble of all.
+type fences struct {
+	h   *history
+	env operations.Env
+}
+
+func (h *history) fences() *fences {
+	f := &fences{h: h, env: operations.Env{Drivers: make(map[string]driver.Driver), Exporter: exporter{h.exports, h.x}, NodeName: operationstest.NodeName,
+		Log: slog.New(slog.DiscardHandler)}}
+	for name, dir := range h.backends {
+		f.env.Drivers[name] = h.x.driver(h.openAt(dir), nil)
+	}
+	return f
+}
+
+func (f *fences) RaiseFence(ctx context.Context, _ string, id block.OperationID) error {
+	rec, err := f.h.Locks.Record(ctx, string(id))
+	if err != nil {
+		return err
+	}
+	return f.env.RaiseFence(ctx, rec)
+}
+
+// admission is that of an API node that breaks locks.
+func (h *history) admission(w *operationstest.World) *admit.Admitter {
+	return admit.New(w.Store, w.Locks, operationstest.Hints{T: h.t, World: h.World}, admit.Defaults{}, nil, admit.WithFences(h.fences()))
+}
+
+// breakLocks takes an operation's locks away, whatever it does at this moment.
+func (h *history) breakLocks(a *admit.Admitter, op block.OperationID) {
+	rec, err := h.Locks.Record(h.t.Context(), string(op))
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	b := admit.Break{Operation: op, Reason: "it hangs", Force: h.x.intn(4) > 0}
+	for _, c := range rec.Claims {
+		b.Keys = append(b.Keys, c.Key)
+	}
+	_, err = a.Break(h.t.Context(), who, b)
+	h.requireWords("break", err)
+}
+
 // client asks for one thing after the other.
 func (h *history) client(a *admit.Admitter, rounds int) {
 	for range rounds {
@@ -95,7 +143,7 @@ func (h *history) client(a *admit.Admitter, rounds int) {
 	}
 }
 
-// round submits a request, now and then twice. Where it is accepted, one of the last operations may be canceled, resumed or abandoned.
+// round submits a request, now and then twice. Where it is accepted, one of the last operations may be canceled, resumed, abandoned or broken.
 func (h *history) round(a *admit.Admitter) {
 	ctx, req := h.t.Context(), h.request()
 	if id := h.attachment(); id != "" && h.x.intn(2) == 0 {
@@ -133,6 +181,9 @@ func (h *history) round(a *admit.Admitter) {
 		_ = a.Resume(ctx, who, other, "again")
 	case 4:
 		_ = a.Abandon(ctx, who, other, "enough")
+	case 5, 6:
+		<-time.After(time.Duration(h.x.intn(40)) * time.Millisecond)
+		h.breakLocks(a, other)
 	default:
 		h.awaitSettled(op)
 	}
@@ -147,7 +198,7 @@ func (h *history) requireWords(what string, err error) *messages.Error {
 	return e
 }
 
-// helpStuck resumes or abandons what waits for a person, and says how many operations have not ended.
+// helpStuck resumes, breaks or abandons what waits for a person, and says how many operations have not ended.
 func (h *history) helpStuck() int {
 	ctx, open := h.t.Context(), 0
 	for rec, err := range h.Locks.Records(ctx) {
@@ -160,9 +211,12 @@ func (h *history) helpStuck() int {
 		open++
 		op := block.OperationID(rec.Owner)
 		switch {
+		case rec.Phase != kvlock.Stuck && rec.Phase != kvlock.Void:
+		case h.x.intn(3) == 0:
+			h.breakLocks(h.admitter, op)
 		case rec.Phase == kvlock.Stuck && h.x.intn(2) == 0:
 			_ = h.admitter.Resume(ctx, who, op, "again")
-		case rec.Phase == kvlock.Stuck, rec.Phase == kvlock.Void:
+		default:
 			_ = h.admitter.Abandon(ctx, who, op, "enough")
 		}
 	}
@@ -178,8 +232,9 @@ func env[T any](name string, def T) T {
 }
 
 // TestHistoriesKeepTheBooks lets clients of two API nodes and two workers of two backends, who come, go and die, work on few volumes
-// and their attachments while requests, answers, calls of drivers and of the export server are lost. Afterwards every operation has
-// ended, no lock is left, and quota, pools, backends and exports are what the records say.
+// and their attachments while requests, answers, calls of drivers and of the export server are lost, and operators cancel, resume,
+// abandon and break operations. Afterwards every operation has ended, no lock is left, and quota, pools, backends and exports are
+// what the records say; of what was broken or given up the record is an error, and what it names may be on its backend or not.
 func TestHistoriesKeepTheBooks(t *testing.T) {
 	t.Parallel()
 	seed, rounds := env("SCORIA_SEED", uint64(time.Now().UnixNano())), env("SCORIA_ROUNDS", 25)
@@ -192,8 +247,7 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 	h.serveWakes()
 	var clients sync.WaitGroup
 	for range 2 {
-		node := h.Again(t, h.srv.JetStream(t), x.store())
-		a := admit.New(node.Store, node.Locks, operationstest.Hints{T: t, World: h.World}, admit.Defaults{}, nil)
+		a := h.admission(h.Again(t, h.srv.JetStream(t), x.store()))
 		for range 3 {
 			clients.Go(func() { h.client(a, rounds) })
 		}
@@ -220,17 +274,20 @@ func TestHistoriesKeepTheBooks(t *testing.T) {
 func (h *history) tell() {
 	h.t.Helper()
 	phases, kinds := map[kvlock.Phase]int{}, map[block.Kind]int{}
-	taken := uint64(0)
+	taken, broken := uint64(0), map[kvlock.Phase]int{}
 	for _, id := range h.ops {
 		rec := h.record(id)
 		phases[rec.Phase]++
+		if rec.Phase == kvlock.Void && len(rec.Audit) > 0 && strings.HasSuffix(rec.Audit[len(rec.Audit)-1].Reason, "it hangs") {
+			broken[rec.Audit[len(rec.Audit)-1].Phase]++
+		}
 		taken += rec.TakenOver
 		if op, err := operationOf(rec); err == nil && rec.Phase == kvlock.Done {
 			kinds[op.Kind]++
 		}
 	}
-	h.t.Logf("%d of %d requests accepted (%d %%), %d troubles, %d take-overs; phases %v, done %v",
-		len(h.ops), h.asked, 100*len(h.ops)/h.asked, h.x.met.Load(), taken, phases, kinds)
+	h.t.Logf("%d of %d requests accepted (%d %%), %d troubles, %d take-overs; phases %v, done %v, broken %v",
+		len(h.ops), h.asked, 100*len(h.ops)/h.asked, h.x.met.Load(), taken, phases, kinds, broken)
 	if 3*len(h.ops) < h.asked {
 		h.t.Errorf("of %d requests only %d were accepted: the history tells little", h.asked, len(h.ops))
 	}
