@@ -106,12 +106,19 @@ func unlessTold(ctx context.Context, err error) error {
 }
 
 func startNATS(ctx context.Context, d *dataDir, name string, cfg *UpConfig) (*embednats.Server, error) {
-	srv, err := embednats.Start(ctx, embednats.Config{Dir: d.sub(natsDir), Listen: cfg.NATSListen, Name: name}, cfg.Log)
+	accepted := d.accepted()
+	srv, err := embednats.Start(ctx, embednats.Config{Dir: d.sub(natsDir), Listen: cfg.NATSListen, Name: name, AcceptLoss: accepted}, cfg.Log)
 	if errors.Is(err, embednats.ErrInUse) {
 		return nil, fmt.Errorf("NATS: another process listens on %s; end it, or give another address with --nats-listen", cfg.NATSListen)
 	}
 	if err != nil {
-		return nil, diskError(err)
+		return nil, diskError(lossAdvice(d, err))
+	}
+	if accepted {
+		if err := afterLoss(ctx, d, srv); err != nil {
+			srv.Shutdown()
+			return nil, diskError(err)
+		}
 	}
 	return srv, nil
 }

@@ -9,6 +9,8 @@
 //     acknowledged survives a loss of power.
 //   - The server is the only one on its directory.
 //   - Connections find the server again after a Restart: those of this process as well as those over the network.
+//   - It does not start on records that cannot be read or that are missing as far as that can be known (DamageError), unless it is told to:
+//     the server itself would drop them, and what follows, for good.
 //   - The server sets no limit of its own to what it stores: the disk is the limit.
 //
 // It makes no cluster that stands more than one server does: three servers in independent failure domains are configured with NATS' own means.
@@ -43,6 +45,8 @@ type Config struct {
 	Ready time.Duration
 	// Hang is how long the server may leave the question whether it is broken without an answer; 0: 15 s. A disk may stall for seconds.
 	Hang time.Duration
+	// AcceptLoss starts the server on what is damaged, too, and logs what is lost.
+	AcceptLoss bool
 }
 
 // ErrHangs: the server does not answer any more, not even whether it is broken, and can neither be started again nor ended: only the end of
@@ -61,8 +65,8 @@ type Server struct {
 	hangs atomic.Bool // for good
 }
 
-// Start starts a server and waits until it is ready. A nil log discards. Errors: ErrInUse, or what the server says of its
-// directory.
+// Start starts a server and waits until it is ready. A nil log discards. Errors: ErrInUse, *DamageError, or what the server says of
+// its directory.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("the embedded NATS server needs a directory")
@@ -90,6 +94,10 @@ func (s *Server) boot(ctx context.Context) error {
 	if err := listen(ctx, opts, s.cfg.Listen); err != nil {
 		return err
 	}
+	streams, err := s.inspect(ctx)
+	if err != nil {
+		return err
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
@@ -97,7 +105,7 @@ func (s *Server) boot(ctx context.Context) error {
 	lines := &logger{log: s.log}
 	srv.SetLoggerV2(lines, false, false, false)
 	srv.Start()
-	if err := s.ready(ctx, srv, lines); err != nil {
+	if err := cmp.Or(s.ready(ctx, srv, lines), complete(srv, streams)); err != nil {
 		end(srv)
 		return err
 	}
@@ -106,6 +114,22 @@ func (s *Server) boot(ctx context.Context) error {
 	}
 	s.srv.Store(srv)
 	return nil
+}
+
+// inspect finds the streams in the directory, and refuses what is damaged.
+func (s *Server) inspect(ctx context.Context) ([]*kept, error) {
+	streams, damage, err := inspect(s.cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	if len(damage) > 0 && !s.cfg.AcceptLoss {
+		return nil, &DamageError{damage}
+	}
+	for _, found := range damage {
+		s.log.ErrorContext(ctx, "loss of data accepted", "error", found)
+	}
+	s.cfg.AcceptLoss = false // for one time
+	return streams, nil
 }
 
 func listen(ctx context.Context, opts *server.Options, addr string) error {

@@ -119,6 +119,7 @@ func crosses(from, to string) bool {
 func TestImportsOfThirdPartyModulesHaveOneHome(t *testing.T) {
 	homes := map[string][]string{
 		"github.com/nats-io/nats-server/v2":   {"deploy/", "kvlock/kvlocktest"},
+		"github.com/minio/highwayhash":        {"deploy/embednats"},
 		"github.com/prometheus/client_golang": {"kvlock/kvlockprom", "saga/sagaprom", "deploy", "api-node", "volume-node"},
 		"github.com/hashicorp/go-memdb":       {"api-node/view"},
 		"github.com/vmihailenco/msgpack/v5":   {"messages", "messages/records", "kvlock", "saga"},
