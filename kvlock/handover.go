@@ -34,7 +34,7 @@ type handover struct {
 	locks   map[string]*handLock
 	records map[string]*Record       // of waiters that were looked at
 	look    []string                 // keys whose lines are to be gone through
-	judged  map[string]kvtx.Revision // of records that say that a waiter does not wait: the commit depends on them
+	rests   map[string]kvtx.Revision // by the key in the bucket: what is not written, and what the commit depends on
 	granted []*Record
 	expired []*Record
 	blocked map[string][]string // by the waiter that was looked at last: the keys that keep it
@@ -51,7 +51,7 @@ type handLock struct {
 }
 
 func (l *Locker) handover(s kvtx.Snapshot) *handover {
-	return &handover{l: l, s: s, locks: map[string]*handLock{}, records: map[string]*Record{}, judged: map[string]kvtx.Revision{}, blocked: map[string][]string{}}
+	return &handover{l: l, s: s, locks: map[string]*handLock{}, records: map[string]*Record{}, rests: map[string]kvtx.Revision{}, blocked: map[string][]string{}}
 }
 
 // lock returns the lock of a key as the commit leaves it so far; nil if it cannot be read now.
@@ -86,7 +86,7 @@ func (h *handover) waiter(owner string) *Record {
 		// Nobody can tell what it waits for. It is left where it is, for verification to name it: others' ends do not depend on it.
 		h.l.log.Warn("lock names a waiter whose record cannot be read", "operation", owner, "error", err)
 		if !errors.Is(err, ErrNotFound) { // what is absent is checked anyway
-			h.judged[owner] = rec.Revision
+			h.rests[OwnerKey(owner)] = rec.Revision
 		}
 		return nil
 	case err != nil:
@@ -95,11 +95,29 @@ func (h *handover) waiter(owner string) *Record {
 	case rec.Phase != Queued:
 		// What was read may be of an earlier operation with this ID, whose record has gone since.
 		h.l.log.Warn("lock names a waiter that does not wait", "operation", owner, "phase", rec.Phase.String())
-		h.judged[owner] = rec.Revision
+		h.rests[OwnerKey(owner)] = rec.Revision
 		return nil
 	}
 	h.records[owner] = &rec
 	return &rec
+}
+
+// takeOut takes an operation's entry out of a lock, whose line is gone through then. It says whether the lock could be read.
+func (h *handover) takeOut(owner, key string) bool {
+	lk := h.lock(key)
+	if lk == nil {
+		return false
+	}
+	if !lk.remove(owner) {
+		// What was read may be old: the commit depends on it. If the entry is missing indeed, which is a corruption, the operation goes
+		// on, or is over, all the same.
+		h.rests[LockKey(key)] = lk.Revision
+		h.l.log.Debug("lock entry is missing", "operation", owner, "key", key)
+		return true
+	}
+	h.write(lk)
+	h.look = append(h.look, key)
+	return true
 }
 
 // run goes through the lines of the keys, and of those that an expired waiter leaves.
@@ -314,8 +332,8 @@ func (h *handover) stage(tx *kvtx.Tx, check bool) error {
 			return err
 		}
 	}
-	for _, owner := range slices.Sorted(maps.Keys(h.judged)) {
-		tx.Check(OwnerKey(owner), h.judged[owner])
+	for _, key := range slices.Sorted(maps.Keys(h.rests)) {
+		tx.Check(key, h.rests[key])
 	}
 	for _, keys := range h.unsure() {
 		if check {

@@ -124,16 +124,8 @@ func (l *Locker) worked(s kvtx.Snapshot, owner string, fence Fence) (Record, err
 // giveBack takes the operation's named locks away from it. It says whether all of them could be read.
 func (h *handover) giveBack(rec *Record) bool {
 	for _, c := range rec.Claims {
-		if !c.isNamed() {
-			continue
-		}
-		lk := h.lock(c.Key)
-		if lk == nil {
+		if c.isNamed() && !h.takeOut(rec.Owner, c.Key) {
 			return false
-		}
-		if lk.remove(rec.Owner) {
-			h.write(lk)
-			h.look = append(h.look, c.Key)
 		}
 	}
 	rec.Claims = slices.DeleteFunc(slices.Clone(rec.Claims), Claim.isNamed)

@@ -2,10 +2,12 @@ package kvlock_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvlocktest"
+	"github.com/scoria-storage/scoria/kvlock/kvlocktest/natstest"
 )
 
 // worker acquires a key for an operation and takes it over.
@@ -75,6 +77,37 @@ func TestAnOvertakenWorkerHasNoNamedLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	kvlocktest.RequireFree(t, l, held.Key)
+}
+
+// A worker gives a named lock back whose record its process remembers as it was before: the entry goes, and not only the claim.
+func TestANamedLockGivenBackOnAnOldReadLeavesNoEntry(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t)
+	here, there := kvlock.New(srv.Store(t)), kvlock.New(srv.Store(t))
+	for name, giveBack := range map[string]func(g kvlock.Grant) error{
+		"unlocked":   func(g kvlock.Grant) error { return here.UnlockNamed(t.Context(), g.Owner(), g.Fence(), "pool") },
+		"takes more": func(g kvlock.Grant) error { return here.LockNamed(t.Context(), g.Owner(), g.Fence(), "other") },
+		"stuck": func(g kvlock.Grant) error {
+			_, err := here.Save(t.Context(), g, kvlock.Stuck, nil)
+			return err
+		},
+	} {
+		before, op := worker(t, here, "before-"+strings.ReplaceAll(name, " ", "-")), "op-"+strings.ReplaceAll(name, " ", "-")
+		lockNamed(t, here, before, "pool") // what is remembered here
+		if err := there.UnlockNamed(t.Context(), before.Owner(), before.Fence(), "pool"); err != nil {
+			t.Fatal(err)
+		}
+		lockNamed(t, there, worker(t, there, op), "pool")
+		g := adopt(t, here, op, "d2")
+		if err := giveBack(g); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		kvlocktest.RequireFree(t, here, kvlock.NamedKey("pool"))
+		if err := there.Break(t.Context(), op, "test", kvlock.NothingFenced); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kvlocktest.RequireSound(t, here)
 }
 
 // What a worker did not give back goes with its operation, also when that waits for a person.

@@ -242,19 +242,9 @@ func (l *Locker) stageLast(s kvtx.Snapshot, tx *kvtx.Tx, rec Record) (Record, er
 	tx.PutTTL(OwnerKey(rec.Owner), value, rec.Revision, l.retention)
 	h := l.handover(s)
 	for _, c := range rec.Claims {
-		lk := h.lock(c.Key)
-		if lk == nil {
+		if !h.takeOut(rec.Owner, c.Key) {
 			return rec, h.err
 		}
-		if !lk.remove(rec.Owner) {
-			// What was read may be old: the commit depends on it. If the entry is missing indeed, which is a corruption,
-			// the operation is over all the same and must be able to end.
-			tx.Check(LockKey(c.Key), lk.Revision)
-			l.log.Debug("lock entry is missing at the end", "operation", rec.Owner, "key", c.Key)
-			continue
-		}
-		h.write(lk)
-		h.look = append(h.look, c.Key)
 	}
 	h.run()
 	return rec, h.stage(tx, false)

@@ -29,7 +29,7 @@ func TestThousandsOfCallersOfAServerThatStandsStill(t *testing.T) { // not besid
 	srv.Stop()
 	var busy, ended atomic.Int64
 	heap := heapNow()
-	var most, mostHeap uint64
+	var mostHeap uint64
 	watch, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -42,7 +42,7 @@ func TestThousandsOfCallersOfAServerThatStandsStill(t *testing.T) { // not besid
 				if n > commits || b > bytes || kvtx.Waiting(s) > commits {
 					t.Errorf("%d commits with %d bytes under way, %d waiting", n, b, kvtx.Waiting(s))
 				}
-				most, mostHeap = max(most, uint64(n)), max(mostHeap, heapNow())
+				mostHeap = max(mostHeap, heapNow())
 			}
 		}
 	}()
@@ -70,8 +70,8 @@ func TestThousandsOfCallersOfAServerThatStandsStill(t *testing.T) { // not besid
 	if busy.Load() == 0 || ended.Load() == 0 || busy.Load()+ended.Load() != callers*rounds {
 		t.Errorf("%d calls were refused, %d ended with their context; %d were made", busy.Load(), ended.Load(), callers*rounds)
 	}
-	if most == 0 || mostHeap > heap+4*bytes {
-		t.Errorf("at most %d commits were under way, and the heap grew from %d to %d bytes", most, heap, mostHeap)
+	if mostHeap > heap+4*bytes {
+		t.Errorf("the heap grew from %d to %d bytes", heap, mostHeap)
 	}
 	if n, b := kvtx.UnderWay(s); n != 0 || b != 0 {
 		t.Errorf("%d commits with %d bytes are left under way", n, b)
@@ -153,11 +153,11 @@ func TestWhatYieldsLeavesHalfOfTheLimitToTheOthers(t *testing.T) {
 	}
 }
 
-// TestTheEndOfAContextIsHonoured: no call outlives its context while the server does not answer.
+// TestTheEndOfAContextIsHonoured: no call outlives its context while the server does not answer. One that did would never end: it does not come back.
 func TestTheEndOfAContextIsHonoured(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t)
-	s := srv.Store(t)
+	s := srv.Store(t, kvtx.WithAckTimeout(24*time.Hour))
 	commit(t, s, func(tx *kvtx.Tx) { tx.Put("k.a", []byte("1"), 0); tx.Put("k.b", []byte("1"), 0) })
 	bare := s.Bare(100)
 	srv.Stop()
@@ -178,12 +178,8 @@ func TestTheEndOfAContextIsHonoured(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			begin := time.Now()
 			if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want that of its context", err)
-			}
-			if took := time.Since(begin); took > 5*time.Second {
-				t.Errorf("it took %v", took)
 			}
 		})
 	}

@@ -20,5 +20,5 @@
 // What it does not do: it looks into no record but in the end; the order of events is what the clients saw. The simulation in kvlock/sim reaches
 // more histories, on a server in memory.
 //
-// SCORIA_SEED repeats the choices of a run, SCORIA_ROUNDS is how often each fault comes. SCORIA_LONG=1h goes on for so long.
+// KVLOCK_SEED repeats the choices of a run, SCORIA_ROUNDS is how often each fault comes. SCORIA_LONG=1h goes on for so long.
 package linearizability

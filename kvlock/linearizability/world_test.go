@@ -100,8 +100,8 @@ func TestLongHistories(t *testing.T) {
 
 // run lets the clients of all workloads work side by side while the servers are disturbed, and checks what they saw.
 func run(t *testing.T, servers int, rounds uint64) {
-	w := &world{seed: number(t, "SCORIA_SEED", rand.Uint64()), faulted: map[*server]bool{}}
-	t.Logf("SCORIA_SEED=%d", w.seed)
+	w := &world{seed: number(t, "KVLOCK_SEED", rand.Uint64()), faulted: map[*server]bool{}}
+	t.Logf("KVLOCK_SEED=%d", w.seed)
 	w.rng = rand.New(rand.NewPCG(w.seed, 0))
 	w.servers = startServers(t, servers)
 	w.admin = w.connect(t, false)

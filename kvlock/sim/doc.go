@@ -3,7 +3,7 @@
 //
 // The nouns:
 //
-//   - world: one simulated history. A seed is its only input: the same seed gives the same history.
+//   - world: one simulated history. A seed is its only input: the same seed gives the same history. KVLOCK_SEED repeats one.
 //   - process: a kvtx store with a locker and actors. It crashes between any two steps, and is started again as another one.
 //   - actor: a goroutine of a process that does its work: a client, a worker that takes dispatches, one that serves wakes, an operator.
 //   - event: something that may happen next: a call arrives at the server, its answer comes back, a delivery, an actor's turn.

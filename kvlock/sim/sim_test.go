@@ -17,7 +17,7 @@ import (
 )
 
 // seedVariable repeats one history, and writes what happened in it.
-const seedVariable = "KVLOCK_SIM_SEED"
+const seedVariable = "KVLOCK_SEED"
 
 // histories of one run of the tests; with the race detector, which is slow, and -short there are fewer.
 const (

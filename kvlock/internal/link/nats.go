@@ -238,6 +238,7 @@ func (w *NATS) Consume(ctx context.Context, cfg jetstream.ConsumerConfig) (Consu
 	}
 	messages, err := c.Messages(jetstream.PullMaxMessages(2000), jetstream.PullHeartbeat(5*time.Second))
 	if err != nil {
+		w.remove(ctx, c)
 		return nil, err
 	}
 	return &consumer{wire: w, consumer: c, messages: Read(messages)}, nil
@@ -288,10 +289,15 @@ const removeLimit = time.Second
 
 func (c *consumer) Close(ctx context.Context) {
 	c.messages.Stop()
-	if !c.wire.nc.IsConnected() {
+	c.wire.remove(ctx, c.consumer)
+}
+
+// remove removes a consumer, also when ctx has ended.
+func (w *NATS) remove(ctx context.Context, c jetstream.Consumer) {
+	if !w.nc.IsConnected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()
-	_ = c.wire.stream.DeleteConsumer(ctx, c.consumer.CachedInfo().Name)
+	_ = w.stream.DeleteConsumer(ctx, c.CachedInfo().Name)
 }
