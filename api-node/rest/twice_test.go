@@ -56,7 +56,7 @@ func TestAParameterThatStandsTwiceIsRefused(t *testing.T) {
 	s := newStack(t)
 	op := string(s.post("volumes", `{"volume": {"size": 1}}`).want(202).operation())
 	for _, path := range []string{"volumes", "volumes/detail", "snapshots", "snapshots/detail", "attachments", "attachments/detail", "types", "limits", "resource_filters"} {
-		s.get(path + "?limit=1&x=a&limit=2").fault(400, "The parameter 'limit' stands 2 times in the URL: it may stand there once.")
+		s.get(path+"?limit=1&x=a&limit=2").fault(400, "The parameter 'limit' stands 2 times in the URL: it may stand there once.")
 	}
 	for _, path := range []string{"operations", "operations/" + op + "/wait"} {
 		s.get("/scoria/v1/"+path+"?limit=1&limit=1&limit=1").own(400, messages.CodeInvalid, "The parameter 'limit' stands 3 times in the URL")
