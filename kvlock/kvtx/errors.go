@@ -26,9 +26,9 @@ var (
 	ErrBusy = errors.New("kvtx: busy")
 	// ErrServer says that the server is too old or lacks JetStream.
 	ErrServer = errors.New("kvtx: server cannot be used")
-	// ErrStreamReplaced says that the stream was deleted and made again while it was open: revisions from before
+	// ErrStreamReplaced says that the stream was deleted and made again, or lost data, while it was open: revisions from before
 	// mean nothing in it. The store refuses everything from then on; open it again.
-	ErrStreamReplaced = errors.New("kvtx: stream was made again behind this process")
+	ErrStreamReplaced = errors.New("kvtx: stream was made again, or lost data, behind this process")
 )
 
 // ConflictError says that a commit was refused because keys had changed. Nothing was written.

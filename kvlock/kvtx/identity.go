@@ -15,6 +15,7 @@ import (
 //
 //   - after every break of the connection, before anything is sent again;
 //   - when an acknowledgement has a sequence that the stream had passed before;
+//   - when it ends before what was acknowledged, or seen by a watch, and has no replicas that would know of it;
 //   - when a commit is refused, about once a second, and when nobody listens any more.
 type identity struct {
 	broken  atomic.Pointer[error] // Why nothing can be done with the stream any more.
@@ -42,7 +43,7 @@ const lookAgain = time.Second
 
 // sameStream asks for the stream and makes sure that it is the one that was opened, and still fit.
 func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
-	breaks := s.server.Breaks()
+	breaks, highest := s.server.Breaks(), s.highest.Load() // before it is asked
 	ctx, cancel := context.WithTimeout(ctx, s.opts.ackTimeout)
 	defer cancel()
 	info, err := s.server.Info(ctx, "")
@@ -56,9 +57,32 @@ func (s *Store) sameStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err := verify(info.Config, s.cfg); err != nil {
 		return nil, s.fail(err)
 	}
+	if err := s.goesOn(info, highest); err != nil {
+		return nil, err
+	}
 	s.checked.Store(breaks)
 	s.looked.Store(time.Now().UnixNano())
 	return info, nil
+}
+
+// goesOn makes sure that a stream has not lost what is known to have been in it: its sequences begin lower then, and are given again. Of a
+// replicated stream a server may answer that is behind.
+func (s *Store) goesOn(info *jetstream.StreamInfo, seen uint64) error {
+	if last := info.State.LastSeq; last < seen && info.Config.Replicas <= 1 {
+		return s.fail(fmt.Errorf("%w: %s ends at sequence %d, and had %d: its server has lost data", ErrStreamReplaced, info.Config.Name, last, seen))
+	}
+	return nil
+}
+
+// Check asks the stream's leader whether the stream is the one that was opened, with all that was acknowledged. Errors: [ErrStreamReplaced],
+// [ErrStream], [ErrClosed]; others say that there was no answer.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	_, err := s.sameStream(ctx)
+	return err
 }
 
 // ready waits for a connection, and looks at the stream if it broke since the last look. What waits since begin may become stale.

@@ -112,6 +112,9 @@ func (w *watch) follow(ctx context.Context) error {
 	ctx, cancel := s.server.WhileConnected(ctx)
 	defer cancel()
 	info, err := s.sameStream(ctx)
+	if err == nil {
+		err = s.goesOn(info, uint64(w.last))
+	}
 	if err != nil {
 		if errors.Is(err, ErrStreamReplaced) {
 			return stopError{err}
