@@ -12,6 +12,7 @@
 package apinode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ import (
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
+	"github.com/scoria-storage/scoria/messages/pulse"
 	"github.com/scoria-storage/scoria/messages/records"
 )
 
@@ -87,7 +89,7 @@ type Node struct {
 	admit    *admit.Admitter
 	ingest   *ingest.Ingest
 	api      *rest.API
-	pulse    *pulse
+	pulse    *pulse.Pulse
 	serving  atomic.Bool
 	// caughtUp is closed when messages and HTTP are served and the view has caught up.
 	caughtUp chan struct{}
@@ -99,11 +101,8 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 	cfg.fill()
 	v := view.New(store, log, view.WithLimits(cfg.Limits))
 	n := &Node{cfg: cfg, nc: nc, log: log, view: v, caughtUp: make(chan struct{})}
-	n.pulse = newPulse(nc, func(ctx context.Context) error {
-		_, err := store.Get(ctx, nobodysKey)
-		return err
-	}, cfg.NotReady)
-	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk),
+	n.pulse = pulse.New(nc, store, cfg.NotReady)
+	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk), admit.WithStream(n.pulse),
 		admit.WithFences(&fences{nc, v}), admit.WithAsker(&verify.Nodes{Conn: nc, Timeout: servingLimit}))
 	n.ingest = ingest.New(ingest.Config{Window: cfg.Window}, n.admit, v, log)
 	var err error
@@ -141,10 +140,7 @@ func (n *Node) Ready() error {
 			return err
 		}
 	}
-	if !n.nc.IsConnected() {
-		return n.pulse.silence()
-	}
-	return n.pulse.Silent()
+	return n.pulse.Ready()
 }
 
 // servingLimit bounds the wait for a process that is asked what it serves, where something is decided by it; servingGlance where it is shown,
@@ -153,9 +149,6 @@ const (
 	servingLimit  = 2 * time.Second
 	servingGlance = 500 * time.Millisecond
 )
-
-// nobodysKey is asked for to see whether the leader answers.
-const nobodysKey = "pulse"
 
 // Close gives up a node that was not run.
 func (n *Node) Close() error { return n.listener.Close() }
@@ -172,7 +165,12 @@ func (n *Node) Run(ctx context.Context) error {
 	var parts, feeding sync.WaitGroup
 	var errs [3]error
 	feeding.Go(func() { errs[0] = n.view.Run(feed); stop() })
-	feeding.Go(func() { n.pulse.run(feed) })
+	var replaced error
+	feeding.Go(func() {
+		if replaced = n.pulse.Run(feed); replaced != nil {
+			stop()
+		}
+	})
 	parts.Go(func() { errs[1] = n.api.Serve(serve, n.listener); stop() })
 	parts.Go(func() { errs[2] = n.takeMessages(serve); stop() })
 	parts.Go(func() { n.admit.KeepDeadlines(serve, n.waiting) })
@@ -180,6 +178,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.serving.Store(false)
 	stopFeed()
 	feeding.Wait()
+	errs[0] = cmp.Or(replaced, errs[0]) // the read side hears of it in its own way
 	for i, err := range errs {
 		if errors.Is(err, context.Canceled) {
 			errs[i] = nil

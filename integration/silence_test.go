@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,22 +11,20 @@ import (
 	"github.com/scoria-storage/scoria/integration/harness"
 )
 
-// An API node whose NATS server hangs or is gone answers everything in a bounded time: reads from memory, with a sign, and all else with who
-// does not answer. When it is back everything goes on.
+// An API node whose NATS server hangs or is gone answers everything: reads from memory, with a sign, and all else with who does not answer.
+// That nothing waited until its limit is seen in what is said: who did would say that. When it is back everything goes on.
 func TestAnAPINodeSaysThatNATSDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		end, again func(*testing.T, *harness.Stack)
-		// notice bounds the first answer, while it is not known yet.
-		notice time.Duration
 	}{
 		"it hangs": {
 			func(t *testing.T, s *harness.Stack) { s.Process().Signal(t, syscall.SIGSTOP) },
-			func(t *testing.T, s *harness.Stack) { s.Process().Signal(t, syscall.SIGCONT) }, 15 * time.Second,
+			func(t *testing.T, s *harness.Stack) { s.Process().Signal(t, syscall.SIGCONT) },
 		},
 		"it is gone": {
 			func(_ *testing.T, s *harness.Stack) { s.Kill() },
-			func(t *testing.T, s *harness.Stack) { s.Start(t) }, 8 * time.Second,
+			func(t *testing.T, s *harness.Stack) { s.Start(t) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -37,11 +36,9 @@ func TestAnAPINodeSaysThatNATSDoesNotAnswer(t *testing.T) {
 			c.end(t, s)
 			server := "NATS (" + s.NATSURL() + ")"
 
-			begin := time.Now()
-			if _, said, status := api.CLI(t, "verify"); status != 1 || !strings.Contains(said, server) || time.Since(begin) > c.notice {
-				t.Errorf("verify: status %d after %s, said %q, want it soon and %s named", status, time.Since(begin), said, server)
+			if _, said, status := api.CLI(t, "verify"); status != 1 || !strings.Contains(said, server) {
+				t.Errorf("verify: status %d, said %q, want %s named", status, said, server)
 			}
-			begin = time.Now()
 			create := api.Must(t, http.StatusServiceUnavailable, "POST", "/volumes", M{"volume": M{"size": 1}}, nil)
 			_, _, text := create.Fault()
 			if !strings.Contains(text, server) || !strings.Contains(text, "Nothing was submitted") || create.Header.Get("Retry-After") == "" {
@@ -50,9 +47,6 @@ func TestAnAPINodeSaysThatNATSDoesNotAnswer(t *testing.T) {
 			api.Must(t, http.StatusServiceUnavailable, "GET", "/scoria/v1/operations/7e57c0de-0000-4000-8000-000000000001", nil, nil)
 			if isReady(t, api) {
 				t.Error("it says that it is ready")
-			}
-			if took := time.Since(begin); took > 5*time.Second {
-				t.Errorf("once it is known the answers took %s", took)
 			}
 			harness.Eventually(t, 20*time.Second, "what is read says that it may be out of date", func() bool {
 				shown, said, status := api.CLI(t, "volume", "show", volume)
@@ -71,13 +65,45 @@ func TestAnAPINodeSaysThatNATSDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// isReady asks as a balancer does.
 func isReady(t *testing.T, api *harness.API) bool {
 	t.Helper()
-	resp, err := http.Get(api.URL + "/readyz")
-	if err != nil {
-		t.Fatal(err)
+	status, _ := readyz(t, api.URL)
+	return status == http.StatusOK
+}
+
+// A request that was sent when its server began to hang is in doubt: its answer names the server, and what makes it safe to send the request
+// again.
+func TestARequestInDoubtCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	s := harness.Up(t, "--backend", "fake=null")
+	node := startAPINode(t, s.NATSURL())
+	api := &harness.API{URL: node.Ready(t), Project: "demo"}
+	api.Create(t, M{"size": 1})
+	s.Process().Signal(t, syscall.SIGSTOP)
+	begin := time.Now()
+	request := M{"volume": M{"size": 1, "name": "doubtful"}}
+	_, _, text := api.Must(t, http.StatusServiceUnavailable, "POST", "/volumes", request, nil).Fault()
+	// It is given up after 10 s without an answer, and not after the 30 s that a server has which answers.
+	if took := time.Since(begin); took > 25*time.Second {
+		t.Errorf("answered after %s", took)
 	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	key := regexp.MustCompile(`Idempotency-Key: ([0-9a-f-]{36})`).FindStringSubmatch(text)
+	if !strings.Contains(text, "NATS ("+s.NATSURL()+")") || key == nil {
+		t.Fatalf("answer %q, want the server and an Idempotency-Key in it", text)
+	}
+	s.Process().Signal(t, syscall.SIGCONT)
+	harness.Eventually(t, 60*time.Second, "it is ready again", func() bool { return isReady(t, api) })
+	for range 2 {
+		again, err := api.Do(t.Context(), "POST", "/volumes", request, "Idempotency-Key", key[1])
+		if err != nil || again.Status != http.StatusAccepted || again.Operation() != key[1] {
+			t.Fatalf("sent again: %v, %+v, want operation %s accepted", err, again, key[1])
+		}
+	}
+	var list struct{ Volumes []harness.Volume }
+	api.Must(t, http.StatusOK, "GET", "/volumes?name=doubtful", nil, &list)
+	if len(list.Volumes) != 1 {
+		t.Errorf("%d volumes were made, want one", len(list.Volumes))
+	}
+	api.MustEnd(t, key[1])
+	api.VerifyClean(t)
 }

@@ -81,6 +81,7 @@ type Admitter struct {
 	log      *slog.Logger
 	now      func() time.Time
 	disk     Disk
+	stream   Stream
 	fences   Fences        // nil: locks cannot be broken
 	ask      serving.Asker // nil: backends cannot be forgotten
 }

@@ -98,7 +98,7 @@ func TestReserveWithoutAnAnswerSaysThatItIsNotKnown(t *testing.T) {
 	defer cancel()
 	s.faults.Arm(kvlocktest.GiveUpAfter, 1, cancel, kvtx.Batch)
 	_, _, err := s.admit.Reserve(ctx, alice, v, "", "vm", false)
-	wantRefused(t, err, messages.CodeUnavailable, "the store did not answer in time: it is not known whether the change was made; …")
+	wantRefused(t, err, messages.CodeUnavailable, "the store did not answer in time. It is not known whether the change was made: …")
 	s.sound()
 }
 

@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,23 +122,31 @@ func resource(key string) string {
 	return key
 }
 
+// errLate is why there is no decision, where nothing better is known.
+var errLate = errors.New("the store did not answer in time")
+
+// silent says who does not answer, if somebody does not.
+func (a *Admitter) silent() error {
+	if a.stream == nil {
+		return nil
+	}
+	return a.stream.Silent()
+}
+
 // refusal makes every error one that may cross the wire. id is empty for a change that is no operation. One of
 // CodeInternal is for the log of whoever answers.
 func (a *Admitter) refusal(err error, id block.OperationID) error {
 	if e, ok := errors.AsType[*messages.Error](err); ok {
 		return e
 	}
-	why := "the store did not answer in time"
-	short := a.short()
-	if short != nil {
-		why = short.Error()
-	}
+	short, silent := a.short(), a.silent()
+	why := cmp.Or(short, silent, errLate).Error()
 	switch {
 	case errors.Is(err, kvtx.ErrInDoubt) && id == "":
-		return messages.Errorf(messages.CodeUnavailable, "%s: it is not known whether the change was made; look at it before you repeat it", why)
+		return messages.Errorf(messages.CodeUnavailable, "%s. It is not known whether the change was made: look at it before you repeat it.", why)
 	case errors.Is(err, kvtx.ErrInDoubt):
-		return messages.Errorf(messages.CodeUnavailable, "%s: it is not known whether operation %s was accepted; "+
-			"repeat the request with this operation ID to find out", why, id)
+		return messages.Errorf(messages.CodeUnavailable, "%s. It is not known whether operation %s was accepted: send the request again with this operation ID "+
+			"(over HTTP: with the header Idempotency-Key: %s), then it is not done twice; or look at the operation.", why, id, id)
 	case errors.Is(err, kvtx.ErrBusy):
 		return messages.Errorf(messages.CodeBusy, "this node has as many changes under way as it takes at once; nothing was changed, send the request again")
 	case short != nil && !errors.Is(err, kvtx.ErrTooLarge):
@@ -145,7 +154,7 @@ func (a *Admitter) refusal(err error, id block.OperationID) error {
 	case errors.Is(err, kvtx.ErrNoRoom):
 		return messages.Errorf(messages.CodeUnavailable, "the disk of the NATS server is full, or its limits are reached: nothing was changed; make room there: %v", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, kvtx.ErrClosed):
-		return messages.Errorf(messages.CodeUnavailable, "the store cannot be reached now; nothing was changed")
+		return messages.Errorf(messages.CodeUnavailable, "%s. Nothing was changed: send the request again.", cmp.Or(silent, errLate))
 	case errors.Is(err, kvtx.ErrTooLarge), errors.Is(err, kvlock.ErrTooLarge):
 		return messages.Errorf(messages.CodeTooLarge, "the request is too large to be stored: %v", err)
 	}

@@ -24,6 +24,17 @@ type Disk interface {
 	Spare()
 }
 
+// WithStream makes the Admitter wait only for a stream that answers, and name the one that does not; nil: it always does.
+func WithStream(s Stream) Option { return func(a *Admitter) { a.stream = s } }
+
+// Stream is what is committed to.
+type Stream interface {
+	// Silent says who does not answer, as a *messages.Error, or returns nil.
+	Silent() error
+	// Patient is ctx, ended when there has been no answer for so long that what was sent is not waited for any more.
+	Patient(ctx context.Context) (context.Context, context.CancelFunc)
+}
+
 // need is what room a change needs.
 type need int
 
@@ -87,6 +98,11 @@ func (a *Admitter) update(ctx context.Context, n need, keys []string, fn func(kv
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitLimit)
 	defer cancel()
+	if a.stream != nil {
+		var stop context.CancelFunc
+		ctx, stop = a.stream.Patient(ctx)
+		defer stop()
+	}
 	if n != needsLittle {
 		opts = append(opts, kvtx.Yields()) // what ends something is refused last
 	}

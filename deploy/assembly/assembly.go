@@ -46,10 +46,18 @@ func (e *SettingError) Error() string {
 type Common struct {
 	// Log is where the process logs; nil: nowhere.
 	Log *slog.Logger
-	// Ready is told once, when the process is ready: the URL of its /readyz without the path.
-	Ready func(url string)
+	// Ready is told once, when the process is ready.
+	Ready func(Served)
 	// Release is the version of the program.
 	Release string
+}
+
+// Served is where a process listens, free ports chosen.
+type Served struct {
+	// URL is that of its /readyz, Metrics that of its /metrics, both without the path.
+	URL, Metrics string
+	// NATS is that of the embedded server; empty: there is none, or it is for this process only.
+	NATS string
 }
 
 func (c *Common) fill() {
@@ -57,7 +65,7 @@ func (c *Common) fill() {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Ready == nil {
-		c.Ready = func(string) {}
+		c.Ready = func(Served) {}
 	}
 	if c.Release == "" {
 		c.Release = "unknown"
@@ -126,7 +134,7 @@ func open(ctx context.Context, nc *nats.Conn, replicas int, node string, reg pro
 		if errors.Is(err, kvtx.ErrStream) {
 			return nil, nil, fmt.Errorf("%w; Scoria does not change a stream that is there: set it back, or use another NATS account", err)
 		}
-		return nil, nil, fewServers(err, replicas)
+		return nil, nil, noJetStream(fewServers(err, replicas), nc)
 	}
 	info, err := store.Stream().Info(ctx)
 	if err != nil {
@@ -154,4 +162,18 @@ func fewServers(err error, replicas int) error {
 			"the stream has its copies on as many NATS servers of one cluster, and fewer answer (%s): name a cluster of %d with --nats, or give --replicas 1", api.Description, replicas)}
 	}
 	return err
+}
+
+// noJetStream says of a server without JetStream, or an account that may not use it, what to do.
+func noJetStream(err error, nc *nats.Conn) error {
+	var advice string
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		advice = "allow JetStream for the account that Scoria connects with"
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		advice = "start the server with JetStream, in its configuration file: jetstream { store_dir: DIR, sync_interval: always }"
+	default:
+		return err
+	}
+	return &SettingError{"nats", nc.ConnectedUrlRedacted(), "the NATS server there has no JetStream, which keeps everything: " + advice}
 }

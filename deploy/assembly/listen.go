@@ -1,9 +1,12 @@
 package assembly
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // listen is a setting that is the HOST:PORT of a server. Empty: nowhere, or the standard one.
@@ -24,18 +27,37 @@ func checkListens(all ...listen) error {
 	return nil
 }
 
-// meet says whether two servers cannot listen at the addresses at the same time, as far as the texts tell.
+// meet says whether two servers cannot listen at the addresses at the same time, as far as can be known.
 func meet(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
 	port, err := strconv.Atoi(portA)
-	return errA == nil && errB == nil && err == nil && port != 0 && portA == portB && (hostA == hostB || everywhere(hostA) || everywhere(hostB))
+	if errA != nil || errB != nil || err != nil || port == 0 || portA != portB {
+		return false
+	}
+	ipsA, ipsB := addresses(hostA), addresses(hostB)
+	return hostA == hostB || everywhere(ipsA) || everywhere(ipsB) ||
+		slices.ContainsFunc(ipsA, func(ip net.IPAddr) bool {
+			return slices.ContainsFunc(ipsB, func(other net.IPAddr) bool { return ip.IP.Equal(other.IP) })
+		})
 }
 
-// everywhere says whether a server that listens at the host does so at all addresses of the machine.
-func everywhere(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "" || ip != nil && ip.IsUnspecified()
+// addresses are those that a server listens at: those of the host's name; none if the name is not known.
+func addresses(host string) []net.IPAddr {
+	if host == "" {
+		return []net.IPAddr{{IP: net.IPv6unspecified}}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil // who listens there says so
+	}
+	return ips
+}
+
+func everywhere(ips []net.IPAddr) bool {
+	return slices.ContainsFunc(ips, func(ip net.IPAddr) bool { return ip.IP.IsUnspecified() })
 }
 
 func checkListen(name, addr string) error {

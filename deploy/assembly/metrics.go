@@ -65,7 +65,7 @@ func newRegistry(release string) *prometheus.Registry {
 	return r
 }
 
-// URL is where the metrics are served.
+// URL is where the metrics are served, without the path.
 func (m *metricsServer) URL() string { return "http://" + m.listener.Addr().String() }
 
 // Close ends the server and its requests.

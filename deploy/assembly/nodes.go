@@ -1,10 +1,12 @@
 package assembly
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,6 +15,7 @@ import (
 	apinode "github.com/scoria-storage/scoria/api-node"
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
+	"github.com/scoria-storage/scoria/messages/pulse"
 	"github.com/scoria-storage/scoria/messages/records"
 	"github.com/scoria-storage/scoria/saga"
 	"github.com/scoria-storage/scoria/saga/sagaprom"
@@ -119,7 +122,7 @@ func APINode(ctx context.Context, cfg APINodeConfig) (err error) {
 		return errors.Join(err, node.Close())
 	}
 	defer m.Close()
-	stop := whenClosed(ctx, node.Started(), func() { cfg.Ready(node.URL()) })
+	stop := whenClosed(ctx, node.Started(), func() { cfg.Ready(Served{URL: node.URL(), Metrics: m.URL()}) })
 	defer stop()
 	return node.Run(ctx)
 }
@@ -151,7 +154,10 @@ func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
 	readiness := newReadiness("the volume node is starting")
-	m, err := serveMetrics(cfg.Volume.Metrics, registry, readiness.get)
+	answers := pulse.New(p.nc, p.store, nil)
+	ctx, stopBeat := beat(ctx, answers)
+	defer stopBeat()
+	m, err := serveMetrics(cfg.Volume.Metrics, registry, func() error { return cmp.Or(readiness.get(), answers.Ready()) })
 	if err != nil {
 		return err
 	}
@@ -162,12 +168,27 @@ func VolumeNode(ctx context.Context, cfg VolumeNodeConfig) (err error) {
 	}
 	stop := whenClosed(ctx, node.Ready(), func() {
 		readiness.set("")
-		cfg.Ready(m.URL())
+		cfg.Ready(Served{URL: m.URL(), Metrics: m.URL()})
 	})
 	defer stop()
 	err = node.Run(ctx)
 	readiness.set("the volume node is ending")
+	if replaced := context.Cause(ctx); replaced != nil && !errors.Is(replaced, context.Canceled) {
+		return replaced
+	}
 	return err
+}
+
+// beat runs the pulse. The context that it returns ends with ctx, with stop, which waits, or with the stream being another one: its cause.
+func beat(ctx context.Context, p *pulse.Pulse) (with context.Context, stop func()) {
+	with, end := context.WithCancelCause(ctx)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := p.Run(with); err != nil {
+			end(err)
+		}
+	})
+	return with, func() { end(nil); running.Wait() }
 }
 
 // part is the connection and what stands on it.

@@ -138,7 +138,7 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 	watching.Go(func() { disk.watch(running, srv, started, end) })
 	ended := make(chan struct{})
 	watching.Go(func() { disk.watchEnd(running, srv, ended, nc.Close) })
-	err = runNodes(running, nc, disk, nodeCfg, cfg, started)
+	err = runNodes(running, nc, srv.URL(), disk, nodeCfg, cfg, started)
 	close(ended)
 	switch {
 	case running.Err() != nil && ctx.Err() == nil:
@@ -151,7 +151,7 @@ func runAll(ctx context.Context, srv *embednats.Server, disk *disk, nodeCfg volu
 
 // runNodes runs both nodes on one connection and one store: their commits are made together. When all has started, started gets what says
 // how many operations are under way.
-func runNodes(ctx context.Context, nc *nats.Conn, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig, started chan<- func() int) (err error) {
+func runNodes(ctx context.Context, nc *nats.Conn, natsURL string, disk *disk, nodeCfg volumenode.Config, cfg *UpConfig, started chan<- func() int) (err error) {
 	registry := newRegistry(cfg.Release)
 	store, locks, err := open(ctx, nc, 1, nodeCfg.Name, registry, cfg.Log, func(context.Context) error { return disk.Short() })
 	if err != nil {
@@ -181,7 +181,7 @@ func runNodes(ctx context.Context, nc *nats.Conn, disk *disk, nodeCfg volumenode
 	stop := whenClosed(ctx, both(ctx, api.Started(), volume.Ready()), func() {
 		started <- volume.Running
 		readiness.set("")
-		cfg.Ready(api.URL())
+		cfg.Ready(Served{URL: api.URL(), Metrics: m.URL(), NATS: natsURL})
 		if cfg.Inside != nil {
 			cfg.Inside(Running{URL: api.URL(), Store: store, Conn: nc})
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -113,7 +114,7 @@ func (b *backendsFlag) GetSlice() []string       { return b.specs }
 
 const readyText = "ready %s\n"
 
-func common(cmd *cobra.Command, l *logFlags, ready func(string)) (assembly.Common, error) {
+func common(cmd *cobra.Command, l *logFlags, ready func(assembly.Served)) (assembly.Common, error) {
 	log, err := l.logger(cmd)
 	return assembly.Common{Log: log, Ready: ready, Release: Release}, err
 }
@@ -137,9 +138,9 @@ func upCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg.Limits, cfg.Volume.Backends = quota.limits, backends.specs
 		var err error
-		cfg.Common, err = common(cmd, &logs, func(url string) {
-			fmt.Fprintf(cmd.OutOrStdout(), readyText, url)
-			welcome(cmd.OutOrStdout(), url, &cfg)
+		cfg.Common, err = common(cmd, &logs, func(at assembly.Served) {
+			fmt.Fprintf(cmd.OutOrStdout(), readyText, at.URL)
+			welcome(cmd.OutOrStdout(), at, cfg.Data)
 		})
 		if err != nil {
 			return err
@@ -150,11 +151,12 @@ func upCommand() *cobra.Command {
 }
 
 // welcome says what to type next.
-func welcome(w io.Writer, url string, cfg *assembly.UpConfig) {
-	fmt.Fprintf(w, "\n  HTTP     %s/v3   NATS %s   metrics http://%s/metrics   data %s\n\nTry next, in another terminal:\n", url, cfg.NATSListen, cfg.Volume.Metrics, cfg.Data)
+func welcome(w io.Writer, at assembly.Served, data string) {
+	fmt.Fprintf(w, "\n  HTTP     %s/v3   NATS %s   metrics %s/metrics   data %s\n\nTry next, in another terminal:\n",
+		at.URL, cmp.Or(at.NATS, "for this process only"), at.Metrics, data)
 	endpoint := ""
-	if url != defaultEndpoint {
-		endpoint = " --endpoint " + url
+	if at.URL != defaultEndpoint {
+		endpoint = " --endpoint " + at.URL
 	}
 	for _, command := range []string{"volume create --size 1 --name first", "volume attach VOLUME", "operation watch OPERATION"} {
 		fmt.Fprintf(w, "  %s %s%s\n", os.Args[0], command, endpoint)
@@ -202,7 +204,9 @@ func apiNodeCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg.Limits = quota.limits
 		var err error
-		if cfg.Common, err = common(cmd, &logs, func(url string) { fmt.Fprintf(cmd.OutOrStdout(), readyText, url) }); err != nil {
+		if cfg.Common, err = common(cmd, &logs, func(at assembly.Served) {
+			fmt.Fprintf(cmd.OutOrStdout(), readyText+"metrics %s/metrics\n", at.URL, at.Metrics)
+		}); err != nil {
 			return err
 		}
 		return settingsFirst(assembly.APINode(cmd.Context(), cfg))
@@ -232,7 +236,7 @@ has the node's name and --state DATA/node, where DATA is the directory of up.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg.Volume.Backends = backends.specs
 		var err error
-		if cfg.Common, err = common(cmd, &logs, func(url string) { fmt.Fprintf(cmd.OutOrStdout(), readyText, url) }); err != nil {
+		if cfg.Common, err = common(cmd, &logs, func(at assembly.Served) { fmt.Fprintf(cmd.OutOrStdout(), readyText, at.URL) }); err != nil {
 			return err
 		}
 		return settingsFirst(assembly.VolumeNode(cmd.Context(), cfg))

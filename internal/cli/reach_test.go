@@ -95,7 +95,7 @@ func TestTheWelcomeNamesTheEndpointWhereItIsNotTheDefault(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]int{defaultEndpoint: 0, "http://127.0.0.1:1234": 3} {
 		var out bytes.Buffer
-		welcome(&out, url, &assembly.UpConfig{})
+		welcome(&out, assembly.Served{URL: url}, "data")
 		if got := strings.Count(out.String(), " --endpoint "+url+"\n"); got != want {
 			t.Errorf("%s: %d lines name the endpoint, want %d:\n%s", url, got, want, out.String())
 		}

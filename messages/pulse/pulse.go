@@ -1,13 +1,25 @@
-package apinode
+// Package pulse knows whether the stream answers, so that nobody waits for what does not come.
+//
+// Nouns: a Pulse asks the stream's leader once a second; it is silent when nobody has answered for some seconds.
+//
+// Invariants:
+//   - A connection alone is no answer: it stays for minutes when the server behind it hangs.
+//   - Silence is said in words that name the servers, or a better reason where one is known; they may cross the wire.
+//
+// It decides nothing: API nodes refuse by it what would wait, volume nodes say by it that they are not ready.
+package pulse
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 )
 
@@ -17,17 +29,19 @@ type pace struct {
 	every, limit time.Duration
 	// gone is how long the connection may be gone before what needs it is refused: another server may take it over.
 	gone time.Duration
+	// patience is how long what was sent is waited for: an answer, also a late one, is better than to know nothing.
+	patience time.Duration
 	// stale is when what is read from memory is called out of date: several questions could have been answered.
 	stale time.Duration
 }
 
-var usualPace = pace{every: time.Second, limit: 4 * time.Second, gone: 2 * time.Second, stale: 3 * time.Second}
+var usualPace = pace{every: time.Second, limit: 4 * time.Second, gone: 2 * time.Second, patience: 10 * time.Second, stale: 3 * time.Second}
 
 // maxUnanswered: after so many questions without an answer it is said that there is none. One is lost while this process stands still.
 const maxUnanswered = 2
 
-// pulse knows whether the stream answers, so that nobody waits for what does not come. It is the rest.Stream.
-type pulse struct {
+// Pulse is safe for concurrent use.
+type Pulse struct {
 	nc  *nats.Conn
 	ask func(context.Context) error
 	// known is a better reason why the stream does not answer, where there is one.
@@ -39,21 +53,26 @@ type pulse struct {
 	unanswered atomic.Int64 // questions since then
 }
 
-func newPulse(nc *nats.Conn, ask func(context.Context) error, known func() error) *pulse {
-	return &pulse{nc: nc, ask: ask, known: known, pace: usualPace, begin: time.Now()}
+// New makes a pulse of the store, which is on the connection. known, if not nil, says why the process around it cannot work, or nil.
+func New(nc *nats.Conn, store *kvtx.Store, known func() error) *Pulse {
+	return &Pulse{nc: nc, ask: store.Check, known: known, pace: usualPace, begin: time.Now()}
 }
 
-// run asks until ctx ends.
-func (p *pulse) run(ctx context.Context) {
+// Run asks until ctx ends, then it returns nil, or until the stream is another one than it was: kvtx.ErrStreamReplaced, kvtx.ErrStream.
+func (p *Pulse) Run(ctx context.Context) error {
 	tick := time.NewTicker(p.pace.every)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		at := time.Since(p.begin)
 		limited, cancel := context.WithTimeout(ctx, p.pace.limit)
-		if p.ask(limited) == nil {
+		switch err := p.ask(limited); {
+		case err == nil:
 			p.answered.Store(int64(at))
 			p.unanswered.Store(0)
-		} else {
+		case errors.Is(err, kvtx.ErrStreamReplaced), errors.Is(err, kvtx.ErrStream):
+			cancel()
+			return fmt.Errorf("NATS (%s): %w: this process cannot go on with it", p.server(), err)
+		default:
 			p.unanswered.Add(1)
 		}
 		cancel()
@@ -62,21 +81,30 @@ func (p *pulse) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+	return nil
 }
 
 // quiet is how long there has been no answer.
-func (p *pulse) quiet() time.Duration { return time.Since(p.begin) - time.Duration(p.answered.Load()) }
+func (p *Pulse) quiet() time.Duration { return time.Since(p.begin) - time.Duration(p.answered.Load()) }
 
 // Silent says which server does not answer, since when, and what to do; nil: it answers.
-func (p *pulse) Silent() error {
+func (p *Pulse) Silent() error {
 	if p.unanswered.Load() < maxUnanswered && (p.quiet() < p.pace.gone || p.nc.IsConnected()) {
 		return nil
 	}
 	return p.silence()
 }
 
+// Ready is Silent, but also says that there is no connection just now.
+func (p *Pulse) Ready() error {
+	if !p.nc.IsConnected() {
+		return p.silence()
+	}
+	return p.Silent()
+}
+
 // silence puts in words that there is no answer.
-func (p *pulse) silence() error {
+func (p *Pulse) silence() error {
 	if p.known != nil {
 		if err := p.known(); err != nil {
 			return messages.Errorf(messages.CodeUnavailable, "%v", err)
@@ -91,7 +119,7 @@ func (p *pulse) silence() error {
 }
 
 // server is how people know the servers.
-func (p *pulse) server() string {
+func (p *Pulse) server() string {
 	if p.nc.Opts.InProcessServer != nil {
 		return "the server of this process"
 	}
@@ -99,7 +127,7 @@ func (p *pulse) server() string {
 }
 
 // Await returns when the stream can be asked, as far as is known: at once, unless its connection has just been lost. Errors: as Silent, ctx's.
-func (p *pulse) Await(ctx context.Context) error {
+func (p *Pulse) Await(ctx context.Context) error {
 	for !p.nc.IsConnected() && p.quiet() < p.pace.gone {
 		select {
 		case <-ctx.Done():
@@ -111,7 +139,16 @@ func (p *pulse) Await(ctx context.Context) error {
 }
 
 // While is ctx, ended when the stream stops answering: context.Cause is that of Silent.
-func (p *pulse) While(ctx context.Context) (context.Context, context.CancelFunc) {
+func (p *Pulse) While(ctx context.Context) (context.Context, context.CancelFunc) {
+	return p.while(ctx, 0)
+}
+
+// Patient is While for what is sent and then in doubt: it ends when there has been no answer for ten seconds.
+func (p *Pulse) Patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return p.while(ctx, p.pace.patience)
+}
+
+func (p *Pulse) while(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
@@ -119,7 +156,7 @@ func (p *pulse) While(ctx context.Context) (context.Context, context.CancelFunc)
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			if err := p.Silent(); err != nil {
+			if err := p.Silent(); err != nil && p.quiet() >= patience {
 				end(err)
 			}
 			select {
@@ -133,7 +170,7 @@ func (p *pulse) While(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 // Stale is how long what is read from memory may be out of date; 0: it is not, but for a moment.
-func (p *pulse) Stale() time.Duration {
+func (p *Pulse) Stale() time.Duration {
 	if quiet := p.quiet(); quiet > p.pace.stale {
 		return quiet
 	}
