@@ -382,10 +382,10 @@ func TestShutdownAsksAgainWhoHasNotSaidWhoItIs(t *testing.T) {
 	if _, err := fmt.Fprintln(lock, server.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
+	answering.Go(func() {
 		_ = server.Wait()
 		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN)
-	}()
+	})
 	if err := <-ended; err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
