@@ -209,6 +209,77 @@ func TestAServerDoesNotStartOnADamagedStream(t *testing.T) {
 	}
 }
 
+// A stream from which all or the last was removed is whole, however often its server starts.
+func TestAStreamWithoutItsLastMessagesIsWhole(t *testing.T) {
+	t.Parallel()
+	for name, empty := range map[string]func(t *testing.T, s jetstream.Stream, last uint64) error{
+		"purged": func(t *testing.T, s jetstream.Stream, _ uint64) error { return s.Purge(t.Context()) },
+		"the last is purged": func(t *testing.T, s jetstream.Stream, _ uint64) error {
+			return s.Purge(t.Context(), jetstream.WithPurgeSubject("s.last"))
+		},
+		"deleted, first to last": func(t *testing.T, s jetstream.Stream, last uint64) (err error) {
+			for seq := uint64(1); seq <= last && err == nil; seq++ {
+				err = s.DeleteMsg(t.Context(), seq)
+			}
+			return err
+		},
+		"deleted, last to first": func(t *testing.T, s jetstream.Stream, last uint64) (err error) {
+			for seq := last; seq > 0 && err == nil; seq-- {
+				err = s.DeleteMsg(t.Context(), seq)
+			}
+			return err
+		},
+		"expired": func(t *testing.T, s jetstream.Stream, _ uint64) error {
+			harness.Eventually(t, 30*time.Second, "all have expired", func() bool {
+				info, err := s.Info(t.Context())
+				return err == nil && info.State.Msgs == 0
+			})
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, cfg := t.TempDir(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}
+			if name == "expired" {
+				cfg.MaxAge = time.Second
+			}
+			srv := start(t, embednats.Config{Dir: dir})
+			js := connect(t, srv)
+			stream, err := js.CreateStream(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var last uint64
+			for i := range 40 {
+				subject := fmt.Sprintf("s.%d", i)
+				if i == 39 {
+					subject = "s.last"
+				}
+				ack, err := js.Publish(t.Context(), subject, make([]byte, 512<<10))
+				if err != nil {
+					t.Fatal(err)
+				}
+				last = ack.Sequence
+			}
+			if err := empty(t, stream, last); err != nil {
+				t.Fatal(err)
+			}
+			harness.Eventually(t, 30*time.Second, "what was purged is removed", func() bool {
+				_, err := os.Stat(filepath.Join(dir, streamDir, "__msgs__"))
+				return os.IsNotExist(err)
+			})
+			killed := filepath.Join(t.TempDir(), "killed")
+			copyDir(t, dir, killed)
+			srv.Shutdown()
+			for _, dir := range []string{dir, killed, dir, killed} {
+				if end, err := begin(t, embednats.Config{Dir: dir}, nil); err != nil || end != last {
+					t.Errorf("the stream ends at %d (%v), want %d", end, err, last)
+				}
+			}
+		})
+	}
+}
+
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {

@@ -105,7 +105,11 @@ func (s *Server) boot(ctx context.Context) error {
 	lines := &logger{log: s.log}
 	srv.SetLoggerV2(lines, false, false, false)
 	srv.Start()
-	if err := cmp.Or(s.ready(ctx, srv, lines), complete(srv, streams)); err != nil {
+	err = s.ready(ctx, srv, lines)
+	if err == nil {
+		err = complete(srv, streams)
+	}
+	if err != nil {
 		end(srv)
 		return err
 	}
