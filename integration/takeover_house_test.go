@@ -61,6 +61,11 @@ func (h *house) start(t *testing.T, flags ...string) *worker {
 		}
 		return m != nil
 	})
+	harness.Eventually(t, 10*time.Second, "the API node knows the room of the backend", func() bool {
+		var out struct{ Pools []any }
+		h.Must(t, http.StatusOK, http.MethodGet, "/scoria/v1/pools", nil, &out)
+		return len(out.Pools) > 0
+	})
 	h.workers = append(h.workers, w)
 	return w
 }
