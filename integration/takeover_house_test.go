@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"syscall"
