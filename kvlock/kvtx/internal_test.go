@@ -200,3 +200,18 @@ func TestEntryThatIsRememberedWhileTheFunctionRuns(t *testing.T) {
 		t.Errorf("Update = %v after %d runs, want it to run again", err, runs)
 	}
 }
+
+// A caller whose context ends while it waits before the next try is told that, and not that the store was closed.
+func TestAPauseEndsWithTheCallersOwnReason(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // which of two that have ended is seen first is up to chance
+		if err := pause(ctx, ctx, time.Hour); !errors.Is(err, context.Canceled) {
+			t.Fatalf("pause = %v, want %v", err, context.Canceled)
+		}
+	}
+	if err := pause(t.Context(), ctx, time.Hour); !errors.Is(err, ErrClosed) {
+		t.Errorf("pause of a store that is closed = %v, want %v", err, ErrClosed)
+	}
+}

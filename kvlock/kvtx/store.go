@@ -269,6 +269,9 @@ func pause(ctx, life context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-life.Done():
+		if err := ctx.Err(); err != nil {
+			return err // Of two that have ended, or are one, the caller's own says why.
+		}
 		return ErrClosed
 	}
 }
