@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,10 +74,7 @@ func TestOperationsWaitWhileTheStorageIsAway(t *testing.T) {
 	if err := os.Rename(dir, away); err != nil {
 		t.Fatal(err)
 	}
-	ops := []block.OperationID{
-		s.submit(&messages.DeleteVolume{Volume: id(0)}), s.submit(&messages.ExtendVolume{Volume: id(1), SizeGiB: 2}),
-		s.submit(&messages.AttachVolume{Volume: id(2), Attachment: att1, Connector: []byte(`{}`)}),
-	}
+	ops := []block.OperationID{s.submit(&messages.DeleteVolume{Volume: id(0)})}
 	s.eventually("the process says that the storage is away", func() bool {
 		b, ok := s.serves("local")
 		return ok && strings.Contains(b.Away, "directory "+filepath.Join(dir, "volumes")+" is not the one that was opened")
@@ -85,16 +83,20 @@ func TestOperationsWaitWhileTheStorageIsAway(t *testing.T) {
 		t.Errorf("the other backend: %+v, %v; want it there", b, ok)
 	}
 	s.createOn("other", id(3))
+	ops = append(ops, s.submit(&messages.ExtendVolume{Volume: id(1), SizeGiB: 2}),
+		s.submit(&messages.AttachVolume{Volume: id(2), Attachment: att1, Connector: []byte(`{}`)}))
 	s.eventually("the operations are at work", func() bool {
-		rec, err := s.Locks.Record(t.Context(), string(ops[0]))
-		return err == nil && rec.Phase == kvlock.Running
+		return !slices.ContainsFunc(ops, func(op block.OperationID) bool {
+			rec, err := s.Locks.Record(t.Context(), string(op))
+			return err != nil || rec.Phase != kvlock.Running
+		})
 	})
 	if err := os.Rename(away, dir); err != nil {
 		t.Fatal(err)
 	}
 	for _, op := range ops {
 		if rec := s.ended(op); rec.Phase != kvlock.Done {
-			t.Errorf("operation is %s, want done", rec.Phase)
+			t.Errorf("operation %s is %s, want done: %s", op, rec.Phase, log.lines(string(op)))
 		}
 	}
 	for _, want := range []string{"the storage of the backend is away", "the storage of the backend is back"} {
@@ -135,14 +137,17 @@ func TestAStopDoesNotWaitForAStorageThatIsAway(t *testing.T) {
 // createOn makes a volume on a backend by its name.
 func (s *site) createOn(backend string, id block.VolumeID) {
 	s.t.Helper()
-	for _, other := range []string{"local", "other"} { // admission takes the one with the most room
-		full := other != backend
-		operationstest.Put(s.t, s.World, records.PoolKey(other), func(p *records.Pool) {
-			if p.TotalBytes = 1 << 50; full {
-				p.TotalBytes = 0
-			}
-		})
+	const plenty = 1 << 50
+	room := func(backend string, total int64) {
+		operationstest.Put(s.t, s.World, records.PoolKey(backend), func(p *records.Pool) { p.TotalBytes = total })
 	}
+	for _, other := range []string{"local", "other"} { // admission takes the one with the most room
+		if other != backend {
+			room(other, 0)
+			defer room(other, plenty)
+		}
+	}
+	room(backend, plenty)
 	s.do(&messages.CreateVolume{Volume: id, SizeGiB: 1})
 	if v, _ := operationstest.Get[block.Volume](s.t, s.World, records.VolumeKey(id)); v.Backend != backend {
 		s.t.Fatalf("volume %s is on backend %s, want %s", id, v.Backend, backend)
