@@ -237,20 +237,23 @@ func (a *actor) hold(g kvlock.Grant) {
 	}
 }
 
-// work uses what is held, saves, and makes readers of writers. It says whether the grant is still good.
+// work uses what is held, saves, makes readers of writers, and takes named locks. It says whether the grant is still good.
 func (a *actor) work(g kvlock.Grant) (kvlock.Grant, bool) {
 	for range a.rng.IntN(3) {
 		if !a.turn("works") {
 			return g, false
 		}
 		for _, c := range g.Claims() {
-			if !a.p.w.truth.use(g, c) {
+			if !isNamed(c.Key) && !a.p.w.truth.use(g, c) {
 				return g, false
 			}
 		}
+		if (a.rng.IntN(2) == 0 || hasNamed(g.Claims())) && !a.takeNamed(g) {
+			return g, false
+		}
 		var err error
 		next := g
-		switch i := slices.IndexFunc(g.Claims(), func(c kvlock.Claim) bool { return c.Mode == kvlock.ModeExclusive }); {
+		switch i := slices.IndexFunc(g.Claims(), func(c kvlock.Claim) bool { return c.Mode == kvlock.ModeExclusive && !isNamed(c.Key) }); {
 		case i >= 0 && a.rng.IntN(3) == 0:
 			err = a.until("downgrades", func(ctx context.Context) (err error) {
 				next, err = a.p.locks.Downgrade(ctx, g, g.Claims()[i].Key)

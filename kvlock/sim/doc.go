@@ -5,7 +5,8 @@
 //
 //   - world: one simulated history. A seed is its only input: the same seed gives the same history. KVLOCK_SEED repeats one.
 //   - process: a kvtx store with a locker and actors. It crashes between any two steps, and is started again as another one.
-//   - actor: a goroutine of a process that does its work: a client, a worker that takes dispatches, one that serves wakes, an operator.
+//   - actor: a goroutine of a process that does its work: a client, a worker that takes dispatches, one that serves wakes, an operator. Clients
+//     and workers take named locks for a while; workers leave operations to other ones, and to the operator.
 //   - event: something that may happen next: a call arrives at the server, its answer comes back, a delivery, an actor's turn.
 //   - fate: how it happens. A call may be lost, refused, or arrive when its caller has long given up; so may its answer.
 //   - truth: what the server's records say, read after each write, beside the resources that the holders write.
@@ -16,7 +17,8 @@
 //
 // Invariants that are looked at after each write: no two writers of a key and no reader beside a writer; every entry of a lock is that of a live
 // operation, and every live operation has its entries; an operation that waits and that nothing keeps from its grant is owed a wake; one
-// that is granted has its dispatch; fences rise. In the end everything is free, and what was acknowledged is there.
+// that is granted has its dispatch; fences rise; a named lock has one holder at most and no line, an operation has one at most, and none when
+// it is stuck or over. In the end everything is free, and what was acknowledged is there.
 //
 // What it does not do: it knows nothing of nats.go, connections and disks, and its server has no replicas; tests with real servers do.
 package sim

@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
 // plant is a fault that no server and no resource may have: the checks must find it.
@@ -18,11 +21,12 @@ const (
 	noDispatch          // Now and then a dispatch is not stored.
 	falseAnswer         // Now and then a write is acknowledged and not made.
 	noFence             // The resources take any fence.
+	namedKept           // Now and then a named lock that is given back is not written.
 )
 
 func (p plant) String() string {
 	return [...]string{"none", "expectations that are not held", "batches in part", "wakes that are lost", "dispatches that are lost",
-		"answers that are false", "resources without a fence"}[p]
+		"answers that are false", "resources without a fence", "named locks that are kept"}[p]
 }
 
 // write gives a write to the server.
@@ -41,12 +45,24 @@ func (w *world) write(msgs []*nats.Msg) *nats.Msg {
 		msgs = w.without(msgs, func(_ int, m *nats.Msg) bool { return strings.HasPrefix(m.Subject, postSubject+wakes) })
 	case p == noDispatch && planted:
 		msgs = w.without(msgs, func(_ int, m *nats.Msg) bool { return strings.HasPrefix(m.Subject, postSubject+dispatches) })
+	case p == namedKept && planted:
+		msgs = w.without(msgs, func(_ int, m *nats.Msg) bool { return isNamedFreed(m) })
 	case p == falseAnswer && planted && len(msgs) == 1 && strings.Contains(msgs[0].Subject, ".count."):
 		return &nats.Msg{Data: []byte(`{"stream":"KV_sim","seq":1000000}`)}
 	}
 	m := w.server.Handle(msgs...)
 	w.truth.wrote(m, msgs)
 	return m
+}
+
+// isNamedFreed says whether a message writes a named lock that nobody has.
+func isNamedFreed(m *nats.Msg) bool {
+	key, ok := strings.CutPrefix(m.Subject, lockSubject)
+	if !ok || !isNamed(key) {
+		return false
+	}
+	lock, err := kvlock.DecodeLock(kvtx.Entry{Key: kvlock.LockKey(key), Value: m.Data, Exists: m.Header.Get("KV-Operation") == ""})
+	return err == nil && len(lock.Holders) == 0
 }
 
 // without leaves messages out of a batch.

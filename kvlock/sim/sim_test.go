@@ -35,7 +35,9 @@ var mustMeet = []string{
 	// What comes of it, and what the processes do.
 	"refused", "submitted", "queued", "counted", "held and released", "downgraded", "broken", "left the line", "waited and was granted",
 	"wait given up", "wait given up in doubt", "taken over from another worker", "refused by the resource's fence", "verb repeated",
-	"req published", "wake published",
+	"req published", "wake published", "got stuck", "got stuck with a named lock", "resumed",
+	"named lock taken", "named lock refused", "named lock of an earlier worker",
+	"left to another worker",
 }
 
 func TestHistories(t *testing.T) {
@@ -114,7 +116,7 @@ func TestTheChecksFindWhatIsPlanted(t *testing.T) {
 		says  string // Part of what is found.
 	}{
 		{noExpectation, ""}, {halfBatch, ""}, {noWake, "lost waiter"}, {noDispatch, "nobody is told"},
-		{falseAnswer, "were acknowledged"}, {noFence, "two writers"},
+		{falseAnswer, "were acknowledged"}, {noFence, "two writers"}, {namedKept, "key named."},
 	} {
 		t.Run(c.plant.String(), func(t *testing.T) {
 			t.Parallel()

@@ -60,6 +60,7 @@ func (t *truth) wrote(answer *nats.Msg, msgs []*nats.Msg) {
 	first := ack.Seq - max(ack.Count, 1) + 1
 	before := maps.Clone(t.locks)
 	var changed []string
+	locks := false
 	for i, m := range msgs {
 		e := kvtx.Entry{Key: strings.TrimPrefix(m.Subject, "$KV."+bucket+"."), Revision: kvtx.Revision(first + uint64(i))}
 		if m.Header.Get("KV-Operation") == "" {
@@ -78,6 +79,7 @@ func (t *truth) wrote(answer *nats.Msg, msgs []*nats.Msg) {
 				t.w.fail("%s: %v", m.Subject, err)
 			}
 			t.locks[lock.Key] = lock
+			locks = true
 		case strings.HasPrefix(m.Subject, ownerSubject):
 			rec, err := kvlock.DecodeRecord(e)
 			if err != nil {
@@ -88,7 +90,7 @@ func (t *truth) wrote(answer *nats.Msg, msgs []*nats.Msg) {
 			changed = append(changed, rec.Owner)
 		}
 	}
-	if len(changed) == 0 {
+	if len(changed) == 0 && !locks {
 		return
 	}
 	t.order(before, changed)
@@ -111,6 +113,11 @@ func (t *truth) moved(old, now kvlock.Record) {
 		t.w.count("waited and was granted")
 	case old.Phase == kvlock.Queued && now.Phase == kvlock.Void:
 		t.w.count("left the line")
+	case now.Phase == kvlock.Stuck && old.Phase != kvlock.Stuck:
+		t.w.count("got stuck")
+		if len(namedOf(old)) > 0 {
+			t.w.count("got stuck with a named lock")
+		}
 	case now.Phase == kvlock.Void && old.Phase != kvlock.Void:
 		t.w.count("broken")
 	case now.Epoch > old.Epoch && now.Epoch > 1:
@@ -148,6 +155,9 @@ func (t *truth) check() {
 		if lock.Mode == kvlock.ModeExclusive && len(lock.Holders) != 1 {
 			t.w.fail("key %s has %d writers", key, len(lock.Holders))
 		}
+		if isNamed(key) {
+			t.checkNamed(key, lock)
+		}
 		for _, h := range lock.Holders {
 			rec, ok := t.ops[h.Owner]
 			if !ok || !rec.Live() || rec.Phase == kvlock.Queued || !slices.Contains(rec.Claims, kvlock.Claim{Key: key, Mode: lock.Mode}) {
@@ -168,6 +178,7 @@ func (t *truth) check() {
 }
 
 func (t *truth) checkLive(rec kvlock.Record) {
+	t.checkClaims(rec)
 	kept, owed := false, false
 	for _, c := range rec.Claims {
 		lock := t.locks[c.Key]
@@ -198,7 +209,7 @@ func (t *truth) checkLive(rec kvlock.Record) {
 
 // dispatchOf is the dispatch that an operation has while it is driven.
 func dispatchOf(rec kvlock.Record) (string, bool) {
-	if !dispatched(rec.Owner) || rec.Phase == kvlock.Queued || rec.Phase == kvlock.Void {
+	if !dispatched(rec.Owner) || slices.Contains([]kvlock.Phase{kvlock.Queued, kvlock.Stuck, kvlock.Void}, rec.Phase) {
 		return "", false
 	}
 	return fmt.Sprintf("%s%s.%s.%d", postSubject, dispatches, rec.Owner, rec.Dispatch), true
@@ -263,8 +274,7 @@ func (t *truth) live() []string {
 func (t *truth) use(g kvlock.Grant, c kvlock.Claim) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	rec, lock := t.ops[g.Owner()], t.locks[c.Key]
-	right := rec.Live() && rec.Phase != kvlock.Void && rec.Epoch == g.Epoch() && rec.Fence() == g.Fence()
+	lock, right := t.locks[c.Key], t.isRight(g)
 	holds := lock.Holds(g.Owner())
 	if c.Mode == kvlock.ModeShared {
 		// A reader that was overtaken is not kept away: it writes nothing.
@@ -285,6 +295,12 @@ func (t *truth) use(g kvlock.Grant, c kvlock.Claim) bool {
 		t.w.fail("two writers: %s writes %s with fence %v; the key is %s, held by %v", g.Owner(), c.Key, g.Fence(), lock.Mode, lock.Holders)
 	}
 	return true
+}
+
+// isRight says whether a grant is that of its operation.
+func (t *truth) isRight(g kvlock.Grant) bool {
+	rec := t.ops[g.Owner()]
+	return rec.Live() && rec.Phase != kvlock.Void && rec.Epoch == g.Epoch() && rec.Fence() == g.Fence()
 }
 
 // raise raises the fences of an operation's resources.

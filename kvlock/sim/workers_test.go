@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/scoria-storage/scoria/kvlock"
+	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
 
 // worker takes dispatches, drives their operations, and acknowledges what has ended.
@@ -32,7 +34,7 @@ func (a *actor) worker() {
 func (a *actor) drive(owner string) bool {
 	g, rec, err := a.takeOver(owner)
 	switch {
-	case errors.Is(err, kvlock.ErrEnded), errors.Is(err, kvlock.ErrNotFound):
+	case errors.Is(err, kvlock.ErrEnded), errors.Is(err, kvlock.ErrNotFound), errors.Is(err, kvlock.ErrStuck):
 		return true
 	case !a.expect("take over", err, kvlock.ErrAdopted, kvlock.ErrVoid, kvlock.ErrQueued):
 		return false
@@ -47,6 +49,13 @@ func (a *actor) drive(owner string) bool {
 	if !ok {
 		return false
 	}
+	switch a.rng.IntN(8) {
+	case 0:
+		return a.getStuck(g)
+	case 1, 2:
+		a.p.w.count("left to another worker")
+		return false
+	}
 	phase := kvlock.Done
 	if a.rng.IntN(4) == 0 {
 		phase = kvlock.Undone
@@ -57,6 +66,22 @@ func (a *actor) drive(owner string) bool {
 	}
 	a.gone(owner, "it was ended")
 	return true
+}
+
+// getStuck leaves an operation to a person. It says whether the delivery is done: who resumes the operation makes another one.
+func (a *actor) getStuck(g kvlock.Grant) bool {
+	err := a.until("gets stuck", func(ctx context.Context) error {
+		_, err := a.p.locks.Save(ctx, g, kvlock.Stuck, nil)
+		return err
+	})
+	// It is behind if its answer was lost and the operation was resumed since.
+	if a.expect("get stuck", err, kvlock.ErrAdopted, kvlock.ErrBehind, kvlock.ErrEnded, kvlock.ErrNotFound) {
+		return true
+	}
+	if !errors.Is(err, kvlock.ErrBehind) {
+		a.overtaken(g, err)
+	}
+	return false
 }
 
 // takeOver adopts an operation, or makes the take-over with its first save.
@@ -99,14 +124,14 @@ func (a *actor) waker() {
 	}
 }
 
-// operator breaks, cancels and takes out of line, rarely; in the end it puts in order what crashes have left.
+// operator looks after what is stuck, and breaks, cancels and takes out of line, rarely; in the end it puts in order what crashes have left.
 func (a *actor) operator() {
 	t := a.p.w.truth
 	for left := a.rng.IntN(4); ; left-- {
 		owner, ok := a.offered("looks for work", func() bool {
-			return a.p.w.healing && len(t.orphans()) > 0 || !a.p.w.healing && left > 0 && len(t.live()) > 2
+			return len(t.orphans(a.p.w.healing)) > 0 || !a.p.w.healing && left > 0 && len(t.live()) > 2
 		}, func() string {
-			if orphans := t.orphans(); a.p.w.healing && len(orphans) > 0 {
+			if orphans := t.orphans(a.p.w.healing); len(orphans) > 0 {
 				return orphans[0]
 			}
 			live := t.live()
@@ -116,7 +141,10 @@ func (a *actor) operator() {
 			return
 		}
 		rec, _ := t.record(owner)
-		may := []error{kvlock.ErrQueued, kvlock.ErrEnded, kvlock.ErrInvalid, kvlock.ErrVoid, kvlock.ErrAdopted, context.Canceled, context.DeadlineExceeded}
+		may := []error{
+			kvlock.ErrQueued, kvlock.ErrEnded, kvlock.ErrInvalid, kvlock.ErrVoid, kvlock.ErrAdopted, kvlock.ErrConflict,
+			context.Canceled, context.DeadlineExceeded,
+		}
 		var err error
 		switch {
 		case rec.Phase == kvlock.Queued:
@@ -124,6 +152,8 @@ func (a *actor) operator() {
 				_, err := a.p.locks.Leave(ctx, owner, "taken out of line")
 				return err
 			})
+		case rec.Phase == kvlock.Stuck && a.rng.IntN(2) == 0:
+			err = a.call(func(ctx context.Context) error { return a.resume(ctx, owner) })
 		case !a.p.w.healing && a.rng.IntN(3) == 0:
 			err = a.call(func(ctx context.Context) error {
 				_, err := a.p.locks.Cancel(ctx, owner, "operator")
@@ -131,22 +161,46 @@ func (a *actor) operator() {
 			})
 		default:
 			err = a.call(func(ctx context.Context) error {
-				return a.p.locks.Break(ctx, owner, "simulated", func(_ context.Context, rec kvlock.Record, f kvlock.Fence) error {
-					if !a.turn("raises the fence of what is broken") {
-						return errDead
-					}
-					t.raise(rec, f)
-					return nil
-				})
+				return a.p.locks.Break(ctx, owner, "simulated", a.raise)
 			})
 		}
 		a.expect("operator", err, may...)
 	}
 }
 
-// orphans are live operations that nobody will end by himself: those of processes that have ended and that no dispatch tells of, broken ones
-// of which the end is missing, and those that wait past their deadline.
-func (t *truth) orphans() []string {
+// raise raises the fence of what is broken, now and then under a named lock.
+func (a *actor) raise(ctx context.Context, rec kvlock.Record, f kvlock.Fence) error {
+	if !a.turn("raises the fence of what is broken") {
+		return errDead
+	}
+	if a.rng.IntN(2) == 0 {
+		if err := a.p.locks.LockNamed(ctx, rec.Owner, f, a.anyName()); err != nil {
+			return err
+		}
+	}
+	a.p.w.truth.raise(rec, f)
+	return nil
+}
+
+// resume lets workers go on with an operation that is stuck.
+func (a *actor) resume(ctx context.Context, owner string) error {
+	locks, store := a.p.locks, a.p.store
+	_, err := store.Update(ctx, locks.Keys(owner), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
+		rec, err := locks.StageResume(s, tx, owner, kvlock.Running, "looked after", nil)
+		if err == nil {
+			tx.Publish(store.DispatchSubject(dispatches, owner, strconv.FormatUint(rec.Dispatch, 10)), nil, nil)
+		}
+		return err
+	})
+	if err == nil {
+		a.p.w.count("resumed")
+	}
+	return err
+}
+
+// orphans are live operations that nobody will end by himself: stuck ones, and if all, too, those of processes that have ended and that no
+// dispatch tells of, broken ones of which the end is missing, and those that wait past their deadline.
+func (t *truth) orphans(all bool) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var orphans []string
@@ -155,6 +209,9 @@ func (t *truth) orphans() []string {
 		p := t.direct[owner]
 		switch {
 		case !rec.Live():
+		case rec.Phase == kvlock.Stuck:
+			orphans = append(orphans, owner)
+		case !all:
 		case p != nil && p.dead(), rec.Phase == kvlock.Void, rec.Phase == kvlock.Queued && !rec.Deadline.IsZero() && time.Now().After(rec.Deadline):
 			orphans = append(orphans, owner)
 		}
