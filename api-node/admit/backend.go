@@ -76,9 +76,13 @@ func (a *Admitter) roomIn(b records.Backend, zone string, size block.GiB) (float
 	return a.roomFor(b.Name, size)
 }
 
-// served reports whether a node serves the backend.
+// served reports whether a node serves the backend: its own one, if it has one. Another one may have served it, under the same name, before
+// it was forgotten.
 func (a *Admitter) served(backend string) bool {
-	return slices.ContainsFunc(a.hints.Nodes(), func(n records.Node) bool { return slices.Contains(n.Backends, backend) })
+	b, _ := a.hints.Backend(backend)
+	return slices.ContainsFunc(a.hints.Nodes(), func(n records.Node) bool {
+		return (b.Node == "" || n.ID == b.Node) && slices.Contains(n.Backends, backend)
+	})
 }
 
 func (a *Admitter) roomFor(backend string, size block.GiB) (float64, error) {

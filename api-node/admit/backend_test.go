@@ -44,6 +44,15 @@ func TestBackendThatKeepsNoDataIsTheLastChoice(t *testing.T) {
 	}
 }
 
+// TestABackendIsServedByItsOwnNode: n1 served a backend of that name, which was forgotten; now it is one of another node, which does not run.
+func TestABackendIsServedByItsOwnNode(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	s.register(records.Backend{Name: "other", Kind: "file", Fencing: "node", Zone: "east", KeepsData: true, Node: "id-of-n2", NodeName: "n2"}, 10)
+	_, err := s.submitAs(alice, "", &messages.CreateVolume{SizeGiB: 1, Zone: "east"})
+	wantRefused(t, err, messages.CodeNoBackend, "No valid backend was found. b1 is in zone nova, not in east; other is served by no node.")
+}
+
 // unserve takes a backend from what the worker's node serves.
 func (s *stack) unserve(backend string) {
 	s.t.Helper()

@@ -10,6 +10,7 @@
 package admittest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +65,10 @@ func New(store *kvtx.Store, locks *kvlock.Locker, node string) *Worker {
 	return w
 }
 
-// Register makes the node and one backend of it known: a pool of gib GiB, without bound if it is negative.
+// Register makes the node and one backend known that it serves, or served if the backend names another node: a pool of gib GiB, without bound if
+// it is negative.
 func (w *Worker) Register(ctx context.Context, b records.Backend, gib block.GiB) error {
-	b.Node, b.NodeName = w.node, w.node
+	b.Node, b.NodeName = cmp.Or(b.Node, w.node), cmp.Or(b.NodeName, w.node)
 	pool := records.Pool{Backend: b.Name, TotalBytes: -1, FreeBytes: -1, Ratio: 1}
 	if gib >= 0 {
 		pool.TotalBytes, pool.FreeBytes = gib.Bytes(), gib.Bytes()
