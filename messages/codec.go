@@ -118,22 +118,32 @@ func skip(dec *msgpack.Decoder, r *bytes.Reader, data []byte, depth int) error {
 		if keys == nil || i%2 == 1 {
 			continue
 		}
-		key := string(data[start : len(data)-r.Len()])
+		key := keyText(data[start : len(data)-r.Len()])
 		if _, twice := keys[key]; twice {
-			return fmt.Errorf("the key %q stands twice in one map", clip(keyText(key)))
+			return fmt.Errorf("the key %q stands twice in one map", clip(key))
 		}
 		keys[key] = struct{}{}
 	}
 	return nil
 }
 
-// keyText is a key of a map, which was passed over before, for people.
-func keyText(key string) string {
-	var text any
-	if err := msgpack.Unmarshal([]byte(key), &text); err != nil {
-		return key
+// keyText is a key of a map, which was passed over before. One text may be written in several ways, and is one key to the decoder.
+func keyText(key []byte) string {
+	switch code := key[0]; {
+	case msgpcode.IsFixedString(code):
+		return string(key[1:])
+	case code == msgpcode.Str8, code == msgpcode.Bin8:
+		return string(key[2:])
+	case code == msgpcode.Str16, code == msgpcode.Bin16:
+		return string(key[3:])
+	case code == msgpcode.Str32, code == msgpcode.Bin32:
+		return string(key[5:])
 	}
-	return fmt.Sprint(text)
+	var other any
+	if err := msgpack.Unmarshal(key, &other); err != nil {
+		return string(key)
+	}
+	return fmt.Sprint(other)
 }
 
 // skipScalar passes over one value that holds no others. Strings and binaries are checked against what is left before

@@ -32,10 +32,15 @@ func TestAKeyOfAMessageThatStandsTwiceIsRefused(t *testing.T) {
 	id := append([]byte{0xd9, 36}, idA...)
 	twice := append([]byte{0x82}, strings.Repeat(string(volume)+string(id), 2)...)
 	nested := append([]byte{0x82}, string(volume)+string(id)+"\xa1x\x91\x82\x01\xc0\x01\xc0"...)
-	for name, want := range map[string]string{string(twice): `the key "volume" stands twice in one map`, string(nested): `the key "1" stands twice in one map`} {
-		_, err := DecodeRequest(block.VolumeDelete, 1, []byte(name))
+	all := map[string]string{string(twice): "volume", string(nested): "1"}
+	for _, length := range []string{"\xd9\x06", "\xda\x00\x06", "\xdb\x00\x00\x00\x06", "\xc4\x06", "\xc5\x00\x06", "\xc6\x00\x00\x00\x06"} {
+		all["\x82"+string(volume)+string(id)+length+"volume"+string(id)] = "volume" // the same text, written in another way
+	}
+	for data, key := range all {
+		_, err := DecodeRequest(block.VolumeDelete, 1, []byte(data))
+		want := `the key "` + key + `" stands twice in one map`
 		if !errors.Is(err, &Error{Code: CodeInvalid}) || !strings.HasSuffix(err.Error(), want) {
-			t.Errorf("%x: %v, want %s", name, err, want)
+			t.Errorf("%x: %v, want %s", data, err, want)
 		}
 	}
 	once := append([]byte{0x81}, string(volume)+string(id)...)

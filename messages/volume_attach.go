@@ -48,8 +48,8 @@ func checkConnector(connector []byte) error {
 	if len(connector) == 0 {
 		return nil
 	}
-	var fields map[string]any
-	if err := json.Unmarshal(connector, &fields); err != nil || fields == nil {
+	fields := connectorFields(connector)
+	if fields == nil {
 		return fieldError("connector", "it is no JSON object")
 	}
 	if key, twice := KeyTwice(connector); twice {
@@ -63,17 +63,19 @@ func checkConnector(connector []byte) error {
 	return nil
 }
 
+// connectorFields reads a connector, nil if it is no JSON object. It is not read into a struct, which would take HOST for host.
+func connectorFields(connector []byte) (fields map[string]any) {
+	if json.Unmarshal(connector, &fields) != nil {
+		return nil
+	}
+	return fields
+}
+
 // ReadConnector returns the host and the device that a connector names; "" for what it does not name.
 func ReadConnector(connector []byte) (host, device string) {
-	var k struct {
-		Host       any `json:"host"`
-		Mountpoint any `json:"mountpoint"`
-	}
-	if len(connector) == 0 || json.Unmarshal(connector, &k) != nil {
-		return "", ""
-	}
-	host, _ = k.Host.(string)
-	device, _ = k.Mountpoint.(string)
+	fields := connectorFields(connector)
+	host, _ = fields["host"].(string)
+	device, _ = fields["mountpoint"].(string)
 	return host, device
 }
 
