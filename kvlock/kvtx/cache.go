@@ -13,6 +13,8 @@ type known struct {
 	// seen is after the answer: whoever asks later cannot get an older state.
 	seen uint64
 	at   time.Time // When it was asked for, or sent.
+	// breaks is how often the connection had broken before that. A server that was started again may have forgotten the entry.
+	breaks uint64
 }
 
 // newer says whether k tells more than other. Revisions rise; what is absent without a marker has none, so there the times decide.

@@ -17,11 +17,12 @@ func (s *Store) readSure(ctx context.Context, key string) (Entry, error) {
 		if err != nil {
 			return Entry{}, err
 		}
-		if e := ks[0].Entry; uint64(e.Revision) <= s.highest.Load() {
-			return e, nil
+		k, highest := &ks[0], s.highest.Load() // before the breaks, as in snapshot.Get
+		if uint64(k.Revision) <= highest && k.breaks == s.server.Breaks() {
+			return k.Entry, nil
 		}
 		// After that it is read again: the server may have been started again meanwhile, without it.
-		if err := s.prove(ctx, ks[0].Revision); err != nil {
+		if err := s.prove(ctx, k.Revision); err != nil {
 			return Entry{}, err
 		}
 	}
@@ -70,7 +71,7 @@ func (s *Store) writeProof(ctx context.Context) error {
 func (s *snapshot) unproven() Revision {
 	var highest Revision
 	for i := range s.reads {
-		if r := s.reads[i].Revision; !r.Pending() && uint64(r) > s.group.store.highest.Load() {
+		if r := s.reads[i].Revision; !r.Pending() && uint64(r) > s.proven {
 			highest = max(highest, r)
 		}
 	}

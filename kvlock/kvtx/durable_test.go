@@ -244,3 +244,63 @@ func TestWhatABrokenServerShowsIsNotAnswered(t *testing.T) {
 		})
 	}
 }
+
+// That a later write is on the disk says nothing of what was read before the server was started again: the sequences are given again.
+func TestWhatWasReadBeforeARestartIsReadAgain(t *testing.T) {
+	t.Parallel()
+	put := func(ctx context.Context, s *kvtx.Store, key, value string) (kvtx.Result, error) {
+		var tx kvtx.Tx
+		tx.Put(key, []byte(value), 0)
+		return s.Commit(ctx, &tx)
+	}
+	there := errors.New("it is there")
+	for name, found := range map[string]error{"a sure error": kvtx.Sure(there), "nothing to do": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newForgetful()
+				first, second := openForgetful(t, f), openForgetful(t, f)
+				defer func() { _ = second.Close() }()
+				f.breakAt("k.a")
+				brief, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := put(brief, first, "k.a", "first"); !errors.Is(err, kvtx.ErrInDoubt) {
+					t.Fatalf("Put on a full disk = %v, want it in doubt", err)
+				}
+				_ = first.Close() // its process ends
+				wrote, answer := make(chan error, 1), make(chan error, 1)
+				go func() {
+					_, err := put(t.Context(), second, "k.c", "second")
+					wrote <- err
+				}()
+				<-time.After(time.Second)
+				go func() { // behind what has no answer yet
+					_, err := second.Update(t.Context(), []string{"k.a"}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
+						e, err := snap.Get("k.a")
+						switch {
+						case err != nil:
+							return err
+						case e.Exists:
+							return found
+						}
+						tx.Put("k.a", []byte("second"), e.Revision)
+						return nil
+					})
+					answer <- err
+				}()
+				<-time.After(time.Second)
+				synctest.Wait()
+				if shown, lost := f.said("k.a"); shown == 0 || lost < 2 {
+					t.Fatalf("k.a was read %d times and %d writes had no answer: the test is blind", shown, lost)
+				}
+				f.restart()
+				if err := <-wrote; err != nil {
+					t.Fatal(err)
+				}
+				if err := <-answer; err != nil || f.on("k.a") != "second" {
+					t.Errorf("Update = %v, and on the disk is %q, want what it put", err, f.on("k.a"))
+				}
+			})
+		})
+	}
+}

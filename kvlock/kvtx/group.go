@@ -112,7 +112,7 @@ func (c *committer) add(g *group, m *member) error {
 	var snap *snapshot
 	var o outcome
 	if m.fn != nil {
-		snap = &snapshot{group: g, m: m, tx: &Tx{}, oldest: math.MaxUint64}
+		snap = &snapshot{group: g, m: m, tx: &Tx{}, oldest: math.MaxUint64, proven: math.MaxUint64}
 		c.running = m
 		o = snap.run()
 		m.tx, m.reads = snap.tx, snap.reads

@@ -191,7 +191,7 @@ func TestEntryThatIsRememberedWhileTheFunctionRuns(t *testing.T) {
 		if runs++; runs == 1 {
 			now := s.clock.Load() // before the function ran, and after the call began
 			newer := Entry{Key: "k.a", Value: []byte("2"), Revision: e.Revision + 1, Exists: true}
-			s.cache.put(known{newer, now - 1, now, time.Now()})
+			s.cache.put(known{newer, now - 1, now, time.Now(), 0})
 		}
 		tx.Put("k.a", append(e.Value, 'x'), e.Revision)
 		return nil

@@ -124,7 +124,9 @@ func (g *group) keys() []string {
 }
 
 // sending is the moment before something is sent.
-func (c *committer) sending() known { return known{asked: c.store.clock.Add(1), at: time.Now()} }
+func (c *committer) sending() known {
+	return known{asked: c.store.clock.Add(1), at: time.Now(), breaks: c.store.server.Breaks()}
+}
 
 // written takes note of what the slots' keys now are; first is the revision of the first one.
 func (c *committer) written(slots []*slot, asked known, first Revision) {
@@ -135,7 +137,7 @@ func (c *committer) written(slots []*slot, asked known, first Revision) {
 			e.Value, e.TTL = nil, 0
 		}
 		sl.entry = e
-		c.store.cache.put(known{e, asked.asked, seen, asked.at})
+		c.store.cache.put(known{e, asked.asked, seen, asked.at, asked.breaks})
 	}
 }
 

@@ -198,13 +198,13 @@ func (s *Store) readMany(ctx, life context.Context, keys ...string) ([]known, er
 	}
 	ks, errs := make([]known, len(keys)), make([]error, len(keys))
 	one := func(i int) {
-		asked, at := s.clock.Add(1), time.Now()
+		asked, at, breaks := s.clock.Add(1), time.Now(), s.server.Breaks()
 		e, err := s.read(ctx, life, keys[i])
 		if err != nil {
 			errs[i] = fmt.Errorf("read %s: %w", keys[i], err)
 			return
 		}
-		ks[i] = known{e, asked, s.clock.Add(1), at}
+		ks[i] = known{e, asked, s.clock.Add(1), at, breaks}
 		s.cache.put(ks[i])
 	}
 	var next atomic.Int64

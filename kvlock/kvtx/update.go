@@ -141,10 +141,11 @@ type snapshot struct {
 
 	closed  bool
 	missing []string // Keys that it read and that are not known.
-	stale   []string // Keys whose entry may have been out of date when the call began.
+	stale   []string // Keys whose entry may have been out of date when the call began, or forgotten since.
 	pending []string // Keys whose entry another member has staged.
 	reads   []Entry  // What the function was given: it reads the same again.
 	oldest  uint64   // Before which moment of the store's clock nothing of it was asked for.
+	proven  uint64   // Up to which revision it is sure to be on the server's disk.
 }
 
 func (s *snapshot) Get(key string) (Entry, error) {
@@ -176,10 +177,11 @@ func (s *snapshot) Get(key string) (Entry, error) {
 		}
 		return Entry{}, fmt.Errorf("kvtx: %s is not read yet", key)
 	}
-	if k.asked < s.m.start {
+	proven := s.group.store.highest.Load() // Before the breaks: after one the sequences may be given again.
+	if k.asked < s.m.start || k.breaks != s.group.store.server.Breaks() {
 		s.stale = append(s.stale, key)
 	}
-	s.oldest = min(s.oldest, k.asked)
+	s.oldest, s.proven = min(s.oldest, k.asked), min(s.proven, proven)
 	s.reads = append(s.reads, k.Entry)
 	return k.Entry, nil
 }
