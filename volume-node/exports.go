@@ -33,11 +33,11 @@ func (n *Node) restoreExports(ctx context.Context) {
 		return
 	}
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := n.restore(ctx)
-		if err == nil {
+		away, err := n.restore(ctx)
+		if err == nil && !away {
 			return
 		}
-		if ctx.Err() == nil && !errors.Is(err, driver.ErrAway) { // that is said by the backend
+		if err != nil && ctx.Err() == nil {
 			n.log.WarnContext(ctx, "exports not restored, it is tried again", "error", err)
 		}
 		if !sleep(ctx, wait) {
@@ -46,25 +46,28 @@ func (n *Node) restoreExports(ctx context.Context) {
 	}
 }
 
-// restore looks once at what should be exported and is not.
+// restore looks once at what should be exported and is not. away: the storage of some of it is, which its backend says.
 //
 // It takes no lock, and still never works against an operation: its fence is the stream's end before anything is read. Every
 // operation that it does not see at work is over, or is taken over later, with a higher fence, which the export server
 // compares.
-func (n *Node) restore(ctx context.Context) error {
+func (n *Node) restore(ctx context.Context) (away bool, err error) {
 	info, err := n.deps.Store.Stream().Info(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	fence := export.Fence{Era: n.deps.Locks.Era(), Rev: info.State.LastSeq}
 	missing, err := n.missingExports(ctx)
 	var errs []error
 	for volume, attachments := range missing {
-		if err := n.restoreVolume(ctx, volume, attachments, fence); err != nil {
+		switch err := n.restoreVolume(ctx, volume, attachments, fence); {
+		case errors.Is(err, driver.ErrAway):
+			away = true
+		case err != nil:
 			errs = append(errs, fmt.Errorf("volume %s: %w", volume, err))
 		}
 	}
-	return errors.Join(err, errors.Join(errs...))
+	return away, errors.Join(err, errors.Join(errs...))
 }
 
 // missingExports returns the attachments that hosts may use through this node and that are not exported, by volume.

@@ -3,8 +3,11 @@ package volumenode_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -230,4 +233,44 @@ func TestAnExportIsRestoredWithTheSizeThatItsVolumeMayHave(t *testing.T) {
 		all, err := e.Client.List(t.Context())
 		return err == nil && len(all) == 2 && all[0].Connection.Bytes == 2<<30 && all[1].Connection.Bytes == 2<<30
 	})
+}
+
+// A storage that is away, which its backend says, is no reason not to say why something else is not restored.
+func TestAStorageThatIsAwayDoesNotHideWhyOtherExportsAreNotRestored(t *testing.T) {
+	t.Parallel()
+	s, e := newSite(t), newExports(t)
+	c := s.config("n1", "local=file:path=DIR/local", "other=file:path=DIR/other")
+	stop := s.start(c, s.with(e))
+	vol2 := block.VolumeID("11111111-0000-4000-8000-000000000002")
+	for backend, v := range map[string]block.VolumeID{"local": vol1, "other": vol2} {
+		s.createOn(backend, v)
+	}
+	s.do(&messages.AttachVolume{Volume: vol1, Attachment: earlier, Connector: []byte(`{}`)})
+	s.do(&messages.AttachVolume{Volume: vol2, Attachment: later, Connector: []byte(`{}`)})
+	stop()
+	e.lose()
+	// The export server has seen a fence that is ahead.
+	fence := export.Fence{Era: 1, Rev: s.revision() + 10_000}
+	if err := e.Unexport(t.Context(), export.Removal{Attachment: "other", Volume: string(vol2), Operation: "other", Fence: fence}); err != nil {
+		t.Fatal(err)
+	}
+	log, d := &logged{}, s.with(e)
+	d.Log = slog.New(slog.NewTextHandler(log, nil))
+	n, err := volumenode.New(t.Context(), c, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(s.dir, "local"), filepath.Join(s.dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = n.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	s.eventually("why the other one is not restored", func() bool {
+		lines := log.lines("exports not restored")
+		return len(lines) > 0 && strings.Contains(lines[0], string(vol2)) && !strings.Contains(lines[0], string(vol1))
+	})
+	s.eventually("the storage is away", func() bool { return len(log.lines("the storage of the backend is away")) > 0 })
 }
