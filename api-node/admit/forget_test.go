@@ -42,6 +42,18 @@ func serving(all ...messages.Serves) *nodes {
 	}
 }
 
+// onceAsked are nodes with a process that serves nothing, and does something just after it has said so; asked again it serves all.
+func onceAsked(does func() error, all ...messages.Serves) (n *nodes, asked *int) {
+	n, asked = serving(), new(int)
+	n.serving = func(string) ([]messages.Serves, error) {
+		if *asked++; *asked > 1 {
+			return all, nil
+		}
+		return nil, does()
+	}
+	return n, asked
+}
+
 func (s *stack) forget(n *nodes, backend string) error {
 	s.t.Helper()
 	_, err := admit.New(s.store, s.locks, s.view, admit.Defaults{}, nil, admit.WithAsker(n)).Forget(s.t.Context(), alice, backend)
@@ -138,18 +150,13 @@ func TestABackendIsNotForgottenThatIsServedOrNotEmpty(t *testing.T) {
 func TestAProcessThatStartsMeanwhileKeepsItsBackend(t *testing.T) {
 	t.Parallel()
 	s := newForgettable(t)
-	asked := 0
-	n := serving()
-	n.serving = func(string) ([]messages.Serves, error) {
-		if asked++; asked > 1 {
-			return []messages.Serves{{Backend: "b1"}}, nil
-		}
-		s.register(records.Backend{Name: "b1", Kind: "file", Fencing: "node", KeepsData: true, Identity: "id-b1"}, -1) // just after it had answered
-		return nil, nil
-	}
+	n, asked := onceAsked(func() error {
+		s.register(records.Backend{Name: "b1", Kind: "file", Fencing: "node", KeepsData: true, Identity: "id-b1"}, -1)
+		return nil
+	}, messages.Serves{Backend: "b1"})
 	wantRefused(t, s.forget(n, "b1"), messages.CodeConflict, "backend b1 is served by process p1…")
-	if there := s.remembered(); asked != 2 || !slices.Equal(there, recordsOfB1) {
-		t.Errorf("asked %d times, want twice; of the backend there is %q", asked, there)
+	if there := s.remembered(); *asked != 2 || !slices.Equal(there, recordsOfB1) {
+		t.Errorf("asked %d times, want twice; of the backend there is %q", *asked, there)
 	}
 }
 
@@ -157,22 +164,17 @@ func TestAProcessThatStartsMeanwhileKeepsItsBackend(t *testing.T) {
 func TestARoomThatIsTakenMeanwhileKeepsTheBackend(t *testing.T) {
 	t.Parallel()
 	s := newForgettable(t)
-	asked := 0
-	n := serving()
-	n.serving = func(string) ([]messages.Serves, error) {
-		if asked++; asked > 1 {
-			return nil, nil
-		}
+	n, asked := onceAsked(func() error {
 		key := records.PoolKey("b1")
 		_, err := s.store.Update(t.Context(), []string{key}, func(snap kvtx.Snapshot, tx *kvtx.Tx) error {
 			e, err := snap.Get(key)
 			tx.Put(key, e.Value, e.Revision)
 			return err
 		})
-		return nil, err
-	}
-	if err := s.forget(n, "b1"); err != nil || asked != 2 {
-		t.Errorf("%v, asked %d times; want that it is looked at once more", err, asked)
+		return err
+	})
+	if err := s.forget(n, "b1"); err != nil || *asked != 2 {
+		t.Errorf("%v, asked %d times; want that it is looked at once more", err, *asked)
 	}
 }
 
