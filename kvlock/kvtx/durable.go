@@ -6,8 +6,9 @@ import (
 )
 
 // A server whose disk is full or broken goes on showing what it could not write, and forgets it when it is started again. It acknowledges
-// no write any more until then (nats-server 2.15.2, fileStore.werr). So whatever has a lower sequence than a write that was acknowledged is
-// on the disk, and nothing else is sure to be. A lost answer is decided by what is on the disk alone, and so is an update that writes nothing
+// no write any more until then (nats-server 2.15.2, fileStore.werr). So whatever it shows with a lower sequence than a write that it
+// acknowledged is on the disk, and nothing else is sure to be. What was read before a break of the connection says nothing: a server that
+// was started again gives the sequences of what it has forgotten once more. A lost answer is decided by what is on the disk alone, and so is an update that writes nothing
 // because it finds done what it was to do.
 
 // readSure reads an entry that is on the server's disk.
