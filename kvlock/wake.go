@@ -67,9 +67,7 @@ func (l *Locker) ServeWakes(ctx context.Context) error {
 	messages := link.Read(iter)
 	defer messages.Stop()
 	for ctx.Err() == nil {
-		moment, cancel := context.WithTimeout(ctx, wakePurge)
-		msg, err := messages.Next(moment)
-		cancel()
+		msg, err := w.next(ctx, messages)
 		switch {
 		case err == nil:
 			w.serve(ctx, msg)
@@ -88,6 +86,16 @@ type wakes struct {
 	consumer jetstream.Consumer
 	served   bool // since the last purge
 	purged   time.Time
+}
+
+// next waits for the next wake, or, after others were served, until it is time to purge them.
+func (w *wakes) next(ctx context.Context, messages *link.Reader) (jetstream.Msg, error) {
+	if w.served {
+		moment, cancel := context.WithTimeout(ctx, wakePurge)
+		defer cancel()
+		ctx = moment
+	}
+	return messages.Next(ctx)
 }
 
 // serve goes through the line of a wake's key, then acknowledges it.

@@ -71,10 +71,12 @@ type Chance struct {
 	Jitter func(time.Duration) time.Duration
 	// Turn is called where several goroutines may go on at the same moment, and their order matters: it returns when it is this one's turn.
 	Turn func(context.Context)
+	// Stream is the store's Stream.
+	Stream jetstream.Stream
 }
 
-// OpenOn is Open on a server that is none behind a connection, and without chance: for the tests of this module. The store has no Stream,
-// Conn, JetStream or Bare.
+// OpenOn is Open on a server that is none behind a connection, and without chance: for the tests of this module. The store has no Conn,
+// JetStream or Bare, and the Stream that it is given.
 func OpenOn(ctx context.Context, server link.Server, cfg Config, chance Chance, opts ...Option) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -89,7 +91,9 @@ func OpenOn(ctx context.Context, server link.Server, cfg Config, chance Chance, 
 	}
 	o := optionsOf(opts)
 	o.jitter, o.turn = chance.Jitter, chance.Turn
-	return newStore(server, jetstream.DefaultAPIPrefix, info.Created, cfg, o), nil
+	s := newStore(server, jetstream.DefaultAPIPrefix, info.Created, cfg, o)
+	s.stream = chance.Stream
+	return s, nil
 }
 
 func streamConfig(cfg Config) jetstream.StreamConfig {

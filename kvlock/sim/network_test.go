@@ -194,6 +194,7 @@ const (
 	writeCall callKind = iota
 	readCall
 	question // Of the stream or a consumer.
+	order    // To a consumer: it changes it.
 )
 
 // call is on its way to the server, or its answer back.
@@ -269,11 +270,11 @@ func (x *call) arrive(f fate) {
 // refused is how the server refuses a call for reasons of its own.
 func (x *call) refused(f fate) any {
 	switch {
-	case f == unheard && x.kind == question:
+	case f == unheard && x.kind >= question:
 		return nats.ErrNoResponders
 	case f == unheard:
 		return link.ErrUnheard
-	case x.kind == question:
+	case x.kind >= question:
 		return &jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "JetStream system temporarily unavailable"}
 	case f == inFlight && x.kind == writeCall:
 		return &nats.Msg{Data: []byte(`{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}`)}

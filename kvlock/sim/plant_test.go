@@ -21,12 +21,13 @@ const (
 	noDispatch          // Now and then a dispatch is not stored.
 	falseAnswer         // Now and then a write is acknowledged and not made.
 	noFence             // The resources take any fence.
+	unserved            // Now and then a wake counts as served when it is delivered.
 	namedKept           // Now and then a named lock that is given back is not written.
 )
 
 func (p plant) String() string {
 	return [...]string{"none", "expectations that are not held", "batches in part", "wakes that are lost", "dispatches that are lost",
-		"answers that are false", "resources without a fence", "named locks that are kept"}[p]
+		"answers that are false", "resources without a fence", "wakes that are not served", "named locks that are kept"}[p]
 }
 
 // write gives a write to the server.

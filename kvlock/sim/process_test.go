@@ -104,7 +104,7 @@ func hashOf(parts ...any) uint64 {
 // run is the life of the process.
 func (p *process) run() {
 	for p.store == nil {
-		store, err := kvtx.OpenOn(p.ctx, p.conn, kvtx.Config{Bucket: bucket}, kvtx.Chance{Jitter: p.jitter, Turn: p.turn})
+		store, err := kvtx.OpenOn(p.ctx, p.conn, kvtx.Config{Bucket: bucket}, kvtx.Chance{Jitter: p.jitter, Turn: p.turn, Stream: stream{conn: p.conn}})
 		if err == nil {
 			p.store = store
 		} else if !p.pause(100 * time.Millisecond) {
@@ -249,7 +249,7 @@ func (w *world) left() string {
 	return strings.Join(left, ", ")
 }
 
-// broker delivers dispatches and wakes as a consumer with acknowledgements does: each at least once, until it is acknowledged.
+// broker delivers dispatches as a consumer with acknowledgements does: each at least once, until it is acknowledged.
 type broker struct {
 	w     *world
 	due   map[string]time.Time // When a message is delivered again.
@@ -259,10 +259,10 @@ type broker struct {
 // ackWait is when a message that nobody acknowledged is delivered again.
 const ackWait = 5 * time.Second
 
-// open are the subjects that are to be delivered, of dispatches or of wakes.
-func (b *broker) open(kind string) []string {
+// open are the subjects that are to be delivered.
+func (b *broker) open() []string {
 	var open []string
-	for _, subject := range b.w.truth.posted(kind) {
+	for _, subject := range b.w.truth.posted(dispatches) {
 		if due, ok := b.due[subject]; !ok || !time.Now().Before(due) {
 			open = append(open, subject)
 		}
@@ -271,8 +271,8 @@ func (b *broker) open(kind string) []string {
 }
 
 // take delivers one of the subjects.
-func (b *broker) take(kind string) string {
-	open := b.open(kind)
+func (b *broker) take() string {
+	open := b.open()
 	subject := open[b.w.rng.IntN(len(open))]
 	b.due[subject] = time.Now().Add(ackWait)
 	if b.taken[subject]++; b.taken[subject] > 1 {

@@ -37,7 +37,7 @@ var mustMeet = []string{
 	"wait given up", "wait given up in doubt", "taken over from another worker", "refused by the resource's fence", "verb repeated",
 	"req published", "wake published", "got stuck", "got stuck with a named lock", "resumed",
 	"named lock taken", "named lock refused", "named lock of an earlier worker",
-	"left to another worker",
+	"left to another worker", "wake delivered again", "wake lost on its way", "wake served", "wake purged", "wakes not served",
 }
 
 func TestHistories(t *testing.T) {
@@ -116,7 +116,7 @@ func TestTheChecksFindWhatIsPlanted(t *testing.T) {
 		says  string // Part of what is found.
 	}{
 		{noExpectation, ""}, {halfBatch, ""}, {noWake, "lost waiter"}, {noDispatch, "nobody is told"},
-		{falseAnswer, "were acknowledged"}, {noFence, "two writers"}, {namedKept, "key named."},
+		{falseAnswer, "were acknowledged"}, {noFence, "two writers"}, {unserved, "lost waiter"}, {namedKept, "key named."},
 	} {
 		t.Run(c.plant.String(), func(t *testing.T) {
 			t.Parallel()

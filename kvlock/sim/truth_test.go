@@ -218,17 +218,40 @@ func dispatchOf(rec kvlock.Record) (string, bool) {
 // dispatched says whether workers are told of an operation.
 func dispatched(owner string) bool { return strings.HasSuffix(owner, "q") }
 
-// acknowledged notes that a delivery of a dispatch or wake is done; if the message was replaced since, nothing is done with the new one.
+// acknowledged notes that a delivery of a dispatch is done; if the message was replaced since, nothing is done with the new one.
 func (t *truth) acknowledged(subject string, seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.posts[dispatches][subject]+t.posts[wakes][subject] != seq {
+	if t.posts[dispatches][subject] != seq {
 		return
 	}
 	t.w.server.Remove(subject)
 	delete(t.posts[dispatches], subject)
+	t.check()
+}
+
+// served notes that a wake was acknowledged: from now on it is owed no more.
+func (t *truth) served(subject string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	delete(t.posts[wakes], subject)
 	t.check()
+}
+
+// purged takes messages out of the stream. No wake is among them that is still owed.
+func (t *truth) purged(filter string, below uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.w.server.Messages(filter) {
+		if m.Sequence >= below {
+			continue
+		}
+		t.w.server.Remove(m.Subject)
+		t.w.count("wake purged")
+		if t.posts[wakes][m.Subject] != 0 {
+			t.w.fail("a wake is purged that nobody has served, at %d", m.Sequence)
+		}
+	}
 }
 
 // sequence is that of a dispatch or wake.

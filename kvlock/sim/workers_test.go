@@ -18,7 +18,7 @@ import (
 func (a *actor) worker() {
 	q := a.p.w.queue
 	for {
-		subject, ok := a.offered("is told of an operation", func() bool { return len(q.open(dispatches)) > 0 }, func() string { return q.take(dispatches) })
+		subject, ok := a.offered("is told of an operation", func() bool { return len(q.open()) > 0 }, q.take)
 		if !ok {
 			return
 		}
@@ -109,17 +109,14 @@ func (a *actor) takeOver(owner string) (g kvlock.Grant, rec kvlock.Record, err e
 
 // waker serves wakes.
 func (a *actor) waker() {
-	q := a.p.w.queue
-	for {
-		subject, ok := a.offered("is told of a wake", func() bool { return len(q.open(wakes)) > 0 }, func() string { return q.take(wakes) })
-		if !ok {
-			return
-		}
-		seq := a.p.w.truth.sequence(subject)
-		key := strings.Split(subject, ".")[3]
-		err := a.call(func(ctx context.Context) error { return a.p.locks.Grant(ctx, key) })
-		if err == nil {
-			a.acknowledge(subject, seq)
+	ctx := context.WithValue(a.p.ctx, whoKey{}, a.name)
+	for a.turn("serves wakes") {
+		switch err := a.p.locks.ServeWakes(ctx); {
+		case a.p.dead():
+		case err == nil:
+			a.p.w.fail("%s: ServeWakes has ended", a.label())
+		default:
+			a.p.w.count("wakes not served")
 		}
 	}
 }

@@ -24,6 +24,7 @@ type world struct {
 	server *memserver.Server
 	truth  *truth
 	queue  *broker
+	wakes  *durable
 	procs  []*process
 	stop   chan struct{} // Closed when the actors are to end.
 	begin  time.Time
@@ -84,6 +85,7 @@ func simulate(p plan) result {
 	}
 	w.truth = newTruth(w)
 	w.queue = &broker{w: w, due: map[string]time.Time{}, taken: map[string]int{}}
+	w.wakes = &durable{w: w, pending: map[uint64]time.Time{}}
 	for i := range p.processes {
 		w.procs = append(w.procs, w.start(fmt.Sprintf("p%d", i+1), 1, p.operations))
 	}
