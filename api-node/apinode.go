@@ -102,12 +102,13 @@ func New(cfg Config, nc *nats.Conn, store *kvtx.Store, locks *kvlock.Locker, met
 	v := view.New(store, log, view.WithLimits(cfg.Limits))
 	n := &Node{cfg: cfg, nc: nc, log: log, view: v, caughtUp: make(chan struct{})}
 	n.pulse = pulse.New(nc, store, cfg.NotReady)
+	serves := serving.New(&verify.Nodes{Conn: nc, Timeout: servingGlance}, v.Nodes)
 	n.admit = admit.New(store, locks, v, admit.Defaults{Limits: cfg.Limits, Zone: cfg.Zone}, log, admit.WithDisk(cfg.Disk), admit.WithStream(n.pulse),
-		admit.WithFences(&fences{nc, v}), admit.WithAsker(&verify.Nodes{Conn: nc, Timeout: servingLimit}))
+		admit.WithFences(&fences{nc, v}), admit.WithServing(serves), admit.WithAsker(&verify.Nodes{Conn: nc, Timeout: servingLimit}))
 	n.ingest = ingest.New(ingest.Config{Window: cfg.Window}, n.admit, v, log)
 	var err error
 	n.api, err = rest.New(rest.Config{
-		Reader: v, Submitter: n.admit, Auth: auth.NoAuth{}, Verifier: verify.New(store, &verify.Nodes{Conn: nc}), Serving: serving.New(&verify.Nodes{Conn: nc, Timeout: servingGlance}, v.Nodes), Ready: n.Ready, Stream: n.pulse, Log: log,
+		Reader: v, Submitter: n.admit, Auth: auth.NoAuth{}, Verifier: verify.New(store, &verify.Nodes{Conn: nc}), Serving: serves, Ready: n.Ready, Stream: n.pulse, Log: log,
 		OnRequest: requestMetrics(metrics), Release: cfg.Release, PublicEndpoint: cfg.PublicEndpoint, AttachWait: cfg.AttachWait, Zone: cfg.Zone,
 	})
 	if err != nil {

@@ -84,6 +84,7 @@ type Admitter struct {
 	stream   Stream
 	fences   Fences        // nil: locks cannot be broken
 	ask      serving.Asker // nil: backends cannot be forgotten
+	serving  Serving       // nil: it is not known which backends processes serve
 }
 
 // New returns an Admitter on the store. A nil log discards.
@@ -133,7 +134,7 @@ type Accepted struct {
 // Submit accepts a request or refuses it. Refusals are *messages.Error. CodeUnavailable may leave it open whether the
 // request was accepted: then the text names the operation, and the same submission with that ID may be repeated.
 func (a *Admitter) Submit(ctx context.Context, sub Submission) (Accepted, error) {
-	p, err := a.prepare(sub)
+	p, err := a.prepare(ctx, sub)
 	if err != nil {
 		return Accepted{}, err
 	}
@@ -181,7 +182,7 @@ type prepared struct {
 	wait   messages.OnConflict
 }
 
-func (a *Admitter) prepare(sub Submission) (*prepared, error) {
+func (a *Admitter) prepare(ctx context.Context, sub Submission) (*prepared, error) {
 	if sub.Request == nil {
 		return nil, messages.Errorf(messages.CodeInvalid, "the request is missing")
 	}
@@ -207,7 +208,7 @@ func (a *Admitter) prepare(sub Submission) (*prepared, error) {
 		p.id = block.OperationID(newID())
 	}
 	p.fresh = append(p.fresh, kvlock.OwnerKey(string(p.id)))
-	a.plan(p, req)
+	a.plan(ctx, p, req)
 	return p, nil
 }
 

@@ -1,12 +1,15 @@
 package admit
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 
+	"github.com/scoria-storage/scoria/api-node/serving"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
 	"github.com/scoria-storage/scoria/messages/records"
@@ -31,16 +34,24 @@ func (a *Admitter) checkZone(zone string) error {
 	return messages.Errorf(messages.CodeInvalid, "Availability zone '%s' is invalid.", zone)
 }
 
+// Serving knows which backends processes serve, as they have said lately.
+type Serving interface {
+	Recent(ctx context.Context) *serving.Round
+}
+
+// WithServing makes the Admitter put no new volume where nobody works on it, if it can be elsewhere.
+func WithServing(s Serving) Option { return func(a *Admitter) { a.serving = s } }
+
 // chooseBackend returns the backend in the zone with the most room, by what the view knows. Where it is wrong, the
 // operation's first step finds out and looks for another one. A backend that keeps no data is for measuring: it is chosen
 // only where none that keeps data is served, not where that one is full.
-func (a *Admitter) chooseBackend(zone string, size block.GiB) (string, error) {
+func (a *Admitter) chooseBackend(ctx context.Context, zone string, size block.GiB) (string, error) {
 	backends := a.hints.Backends()
 	measuring := !slices.ContainsFunc(backends, func(b records.Backend) bool {
 		return b.KeepsData && a.zoneOf(b) == zone && a.served(b.Name)
 	})
 	var why []string
-	best, most, ties := "", 0.0, 0
+	var can []candidate
 	for _, b := range backends {
 		room, err := a.roomIn(b, zone, size)
 		if err == nil && !b.KeepsData && !measuring {
@@ -50,22 +61,45 @@ func (a *Admitter) chooseBackend(zone string, size block.GiB) (string, error) {
 			why = append(why, b.Name+" "+err.Error())
 			continue
 		}
-		switch {
-		case best == "" || room > most:
-			best, most, ties = b.Name, room, 1
-		case room == most: // among equals by chance, so that a burst is spread
-			if ties++; rand.IntN(ties) == 0 {
-				best = b.Name
-			}
-		}
+		can = append(can, candidate{b, room})
 	}
-	if best != "" {
-		return best, nil
+	if len(can) > 0 {
+		return emptiest(a.withoutTrouble(ctx, can)), nil
 	}
 	if len(why) == 0 {
 		why = append(why, "no volume node has reported a backend")
 	}
 	return "", messages.Errorf(messages.CodeNoBackend, "No valid backend was found. %s.", strings.Join(why, "; "))
+}
+
+// candidate is a backend that may take a volume, and the room that it has.
+type candidate struct {
+	backend records.Backend
+	room    float64
+}
+
+// withoutTrouble leaves out the backends that nobody serves or reaches at the moment, unless there are no others.
+func (a *Admitter) withoutTrouble(ctx context.Context, can []candidate) []candidate {
+	if a.serving == nil || len(can) < 2 {
+		return can
+	}
+	now := a.serving.Recent(ctx)
+	var good []candidate
+	for _, c := range can {
+		if now.Of(c.backend).Trouble(c.backend.Name) == "" {
+			good = append(good, c)
+		}
+	}
+	if len(good) == 0 {
+		return can
+	}
+	return good
+}
+
+// emptiest is the name of one with the most room: among equals by chance, so that a burst is spread.
+func emptiest(can []candidate) string {
+	rand.Shuffle(len(can), func(i, j int) { can[i], can[j] = can[j], can[i] })
+	return slices.MaxFunc(can, func(a, b candidate) int { return cmp.Compare(a.room, b.room) }).backend.Name
 }
 
 // roomIn returns how many more bytes may be allocated on the backend, or why it is out of the question.

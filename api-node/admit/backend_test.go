@@ -3,6 +3,8 @@ package admit_test
 import (
 	"testing"
 
+	"github.com/scoria-storage/scoria/api-node/admit"
+	servingpkg "github.com/scoria-storage/scoria/api-node/serving"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 	"github.com/scoria-storage/scoria/messages"
 	"github.com/scoria-storage/scoria/messages/block"
@@ -51,6 +53,38 @@ func TestABackendIsServedByItsOwnNode(t *testing.T) {
 	s.register(records.Backend{Name: "other", Kind: "file", Fencing: "node", Zone: "east", KeepsData: true, Node: "id-of-n2", NodeName: "n2"}, 10)
 	_, err := s.submitAs(alice, "", &messages.CreateVolume{SizeGiB: 1, Zone: "east"})
 	wantRefused(t, err, messages.CodeNoBackend, "No valid backend was found. b1 is in zone nova, not in east; other is served by no node.")
+}
+
+// TestAVolumeGoesWhereSomebodyWorksOnIt: the larger backend is registered, and no process serves it, or its storage is away.
+func TestAVolumeGoesWhereSomebodyWorksOnIt(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, roomy)
+	for name, size := range map[string]block.GiB{"large": 1000, "small": 100} {
+		s.register(records.Backend{Name: name, Kind: "file", Fencing: "node", Zone: "east", KeepsData: true}, size)
+	}
+	for says, c := range map[string]struct {
+		nodes *nodes
+		want  string
+	}{
+		"only the small one is served":     {serving(messages.Serves{Backend: "small"}), "small"},
+		"what the large one keeps is away": {serving(messages.Serves{Backend: "small"}, messages.Serves{Backend: "large", Away: "unmounted"}), "small"},
+		"both are served":                  {serving(messages.Serves{Backend: "small"}, messages.Serves{Backend: "large"}), "large"},
+		"nobody serves any":                {gone(), "large"},
+	} {
+		knows := servingpkg.New(c.nodes, s.view.Nodes)
+		a := admit.New(s.store, s.locks, s.view, admit.Defaults{Limits: roomy}, nil, admit.WithServing(knows))
+		acc, err := a.Submit(t.Context(), admit.Submission{Caller: alice, Request: &messages.CreateVolume{SizeGiB: 1, Zone: "east"}})
+		if err != nil {
+			t.Fatalf("%s: %v", says, err)
+		}
+		v, err := s.store.Get(t.Context(), records.VolumeKey(block.VolumeID(acc.Resource)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := must(records.Decode[block.Volume](v.Value)).Backend; b != c.want {
+			t.Errorf("%s: the volume is on %s, want %s", says, b, c.want)
+		}
+	}
 }
 
 // unserve takes a backend from what the worker's node serves.

@@ -53,7 +53,7 @@ func bare(req messages.Request) (messages.Request, error) {
 }
 
 // plan says what is read and who decides. A resource's ID that the caller left open is made up here, once.
-func (a *Admitter) plan(p *prepared, req messages.Request) {
+func (a *Admitter) plan(ctx context.Context, p *prepared, req messages.Request) {
 	switch r := req.(type) {
 	case *messages.CreateVolume:
 		if r.Volume == "" {
@@ -67,7 +67,7 @@ func (a *Admitter) plan(p *prepared, req messages.Request) {
 		case r.FromVolume != "":
 			p.reads(records.VolumeKey(r.FromVolume))
 		default:
-			p.empty = a.settleEmpty(p, *r)
+			p.empty = a.settleEmpty(ctx, p, *r)
 		}
 		p.decide = (*draft).createVolume
 	case *messages.DeleteVolume:

@@ -2,6 +2,7 @@ package admit
 
 import (
 	"cmp"
+	"context"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/messages"
@@ -87,13 +88,13 @@ type empty struct {
 	payload []byte
 }
 
-func (a *Admitter) settleEmpty(p *prepared, r messages.CreateVolume) *empty {
+func (a *Admitter) settleEmpty(ctx context.Context, p *prepared, r messages.CreateVolume) *empty {
 	e := &empty{req: &r, err: cmp.Or(a.checkType(r.Type), a.checkZone(r.Zone))}
 	if e.err != nil {
 		return e
 	}
 	r.Type, r.Zone = cmp.Or(r.Type, a.defaults.Type), cmp.Or(r.Zone, a.defaults.Zone)
-	if r.Backend, e.room = a.chooseBackend(r.Zone, r.SizeGiB); e.room != nil {
+	if r.Backend, e.room = a.chooseBackend(ctx, r.Zone, r.SizeGiB); e.room != nil {
 		return e
 	}
 	e.record, e.payload = records.Encode(p.volume(&r)), p.payload(&r, r.Backend)

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scoria-storage/scoria/api-node/verify"
@@ -149,23 +150,59 @@ type Serving struct {
 	ask   Asker
 	nodes func() []records.Node
 
-	mu   sync.Mutex
-	last *Round
-	at   time.Time
+	asking sync.Mutex
+	last   atomic.Pointer[told]
 }
 
-// fresh is how long an answer is good for somebody who looks.
-const fresh = 2 * time.Second
+// told is a round, and when it was asked for.
+type told struct {
+	round *Round
+	at    time.Time
+}
+
+// fresh is how long an answer is good for somebody who looks, lately for somebody who chooses.
+const (
+	fresh  = 2 * time.Second
+	lately = 30 * time.Second
+)
 
 // New asks the nodes that nodes returns. ask must answer soon: whoever looks waits for it.
 func New(ask Asker, nodes func() []records.Node) *Serving { return &Serving{ask: ask, nodes: nodes} }
 
 // Now is what was answered within the last two seconds.
 func (s *Serving) Now(ctx context.Context) *Round {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.last == nil || time.Since(s.at) > fresh {
-		s.last, s.at = Ask(context.WithoutCancel(ctx), s.ask, s.nodes()), time.Now() // others have the answer, too
+	if t := s.last.Load(); t.within(fresh) {
+		return t.round
 	}
-	return s.last
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	return s.now(ctx)
 }
+
+// Recent is what was answered within the last half minute. It waits for an answer if there is none, and has it asked for again if it is older than two
+// seconds, so that processes that hang hold nobody up who comes often.
+func (s *Serving) Recent(ctx context.Context) *Round {
+	t := s.last.Load()
+	if !t.within(lately) {
+		return s.Now(ctx)
+	}
+	if !t.within(fresh) && s.asking.TryLock() {
+		go func() {
+			defer s.asking.Unlock()
+			s.now(ctx)
+		}()
+	}
+	return t.round
+}
+
+// now asks, unless somebody else has just done so. The caller has the lock.
+func (s *Serving) now(ctx context.Context) *Round {
+	t := s.last.Load()
+	if !t.within(fresh) {
+		t = &told{Ask(context.WithoutCancel(ctx), s.ask, s.nodes()), time.Now()} // others have the answer, too
+		s.last.Store(t)
+	}
+	return t.round
+}
+
+func (t *told) within(d time.Duration) bool { return t != nil && time.Since(t.at) <= d }

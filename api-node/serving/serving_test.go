@@ -1,8 +1,11 @@
 package serving_test
 
 import (
+	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -114,4 +117,45 @@ func TestAStorageThatIsAwayIsTrouble(t *testing.T) {
 	if want := "what backend local keeps is away, and waited for; process p1 says: unmounted"; a.Trouble("local") != want || a.Nobody() {
 		t.Errorf("trouble %q, want %q", a.Trouble("local"), want)
 	}
+}
+
+// slow counts how often it is asked, and answers when it may.
+type slow struct {
+	asked  atomic.Int32
+	answer chan struct{}
+}
+
+func (s *slow) Processes(context.Context, string) ([]string, error) {
+	s.asked.Add(1)
+	<-s.answer
+	return nil, verify.ErrNobody
+}
+
+func (s *slow) Serving(context.Context, string, string) ([]messages.Serves, error) {
+	return nil, verify.ErrNobody
+}
+
+// TestWhoComesOftenIsNotHeldUp: what was answered lately is good enough, and asked for again meanwhile, once.
+func TestWhoComesOftenIsNotHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ask := &slow{answer: make(chan struct{})}
+		s := serving.New(ask, func() []records.Node { return []records.Node{n1} })
+		go func() { ask.answer <- struct{}{} }()
+		first := s.Recent(t.Context()) // waits: nothing is known
+		<-time.After(3 * time.Second)
+		for range 3 {
+			if s.Recent(t.Context()) != first {
+				t.Error("it is another answer, although nobody has given one")
+			}
+		}
+		synctest.Wait()
+		if n := ask.asked.Load(); n != 2 {
+			t.Errorf("it was asked %d times, want twice", n)
+		}
+		ask.answer <- struct{}{}
+		synctest.Wait()
+		if s.Recent(t.Context()) == first {
+			t.Error("the new answer is not there")
+		}
+	})
 }
