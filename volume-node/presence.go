@@ -18,7 +18,7 @@ const lookEvery = time.Second
 type presence struct {
 	log  *slog.Logger
 	look func(context.Context) error // one call that reaches the storage
-	// life ends when nobody is to wait for the storage any more: the node stops.
+	// life ends when the storage is looked for no more.
 	life context.Context
 	end  context.CancelFunc
 
@@ -41,26 +41,6 @@ func watch(d driver.Driver, log *slog.Logger) (driver.Driver, *presence) {
 	}), p
 }
 
-// patient returns d, whose presence this is, with calls that wait while the storage is away: nothing is made of its absence, no
-// try is counted, and they go on by themselves.
-func (p *presence) patient(d driver.Driver) driver.Driver {
-	return driver.Intercept(d, func(ctx context.Context, _ driver.Method, _ driver.Ref, next func(context.Context) error) error {
-		for {
-			err := next(ctx)
-			if !errors.Is(err, driver.ErrAway) {
-				return err
-			}
-			select {
-			case <-p.away(err):
-			case <-ctx.Done():
-				return err
-			case <-p.life.Done():
-				return err
-			}
-		}
-	})
-}
-
 // away notes that the storage is away, and returns what is closed when it is back.
 func (p *presence) away(why error) <-chan struct{} {
 	p.mu.Lock()
@@ -74,7 +54,19 @@ func (p *presence) away(why error) <-chan struct{} {
 	return p.back
 }
 
-// lookFor returns when the storage is back, or nobody waits for it any more.
+// storageBack returns what is closed when the storage is back whose absence is the error of a step; nil: it is another error.
+func (n *Node) storageBack(backend string, err error) <-chan struct{} {
+	if errors.Is(err, driver.ErrAway) {
+		for _, b := range n.served {
+			if b.spec.Name == backend {
+				return b.away(err)
+			}
+		}
+	}
+	return nil
+}
+
+// lookFor returns when the storage is back, or is not to be looked for any more.
 func (p *presence) lookFor() {
 	began := time.Now()
 	for sleep(p.life, lookEvery) {

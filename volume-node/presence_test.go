@@ -214,3 +214,36 @@ func TestAStartWritesTheBackendsRecordAndAnswersBefore(t *testing.T) {
 		t.Error("the process does not say that it serves the backend")
 	}
 }
+
+// Who waits for a storage that is away leaves its place to others: a host is cut off, which needs no storage.
+func TestADetachDoesNotWaitForAStorageThatIsAway(t *testing.T) {
+	t.Parallel()
+	s, e := newSite(t), newExports(t)
+	c := s.config("n1", "local=file:path=DIR/local")
+	c.Workers = 1
+	s.start(c, s.with(e))
+	vol2 := block.VolumeID("11111111-0000-4000-8000-000000000002")
+	for _, v := range []block.VolumeID{vol1, vol2} {
+		s.do(&messages.CreateVolume{Volume: v, SizeGiB: 1})
+	}
+	s.do(&messages.AttachVolume{Volume: vol2, Attachment: att1, Connector: []byte(`{}`)})
+	dir, away := filepath.Join(s.dir, "local"), filepath.Join(s.dir, "away")
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	waits := s.submit(&messages.DeleteVolume{Volume: vol1})
+	s.eventually("the process says that the storage is away", func() bool { b, ok := s.serves("local"); return ok && b.Away != "" })
+	s.do(&messages.DetachVolume{Attachment: att1})
+	if !e.has() {
+		t.Error("the export is there")
+	}
+	if rec, err := s.Locks.Record(t.Context(), string(waits)); err != nil || rec.Phase != kvlock.Running {
+		t.Errorf("the deletion is %s, %v; want it running", rec.Phase, err)
+	}
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	if rec := s.ended(waits); rec.Phase != kvlock.Done {
+		t.Errorf("the deletion is %s", rec.Phase)
+	}
+}

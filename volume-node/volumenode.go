@@ -136,8 +136,8 @@ type Node struct {
 	served  []served
 	exports *control.Client // nil: none needed, or another exporter is used
 	export  export.Exporter
-	env     operations.Env // of what does not wait for a storage that is away
-	answers func()         // ends the answers to questions; nil: none are given
+	env     operations.Env
+	answers func() // ends the answers to questions; nil: none are given
 	intake  *intake.Intake
 	ready   chan struct{}
 }
@@ -194,17 +194,15 @@ func (n *Node) open(ctx context.Context) (err error) {
 	n.env = operations.Env{
 		Store: n.deps.Store, Locks: n.deps.Locks, Drivers: map[string]driver.Driver{}, Exporter: n.export, NodeName: n.cfg.Name, NodeID: n.id, Log: n.log,
 	}
-	steps := n.env
-	steps.Drivers = map[string]driver.Driver{}
 	for _, b := range n.served {
-		n.env.Drivers[b.spec.Name], steps.Drivers[b.spec.Name] = b.Driver, b.patient(b.Driver)
+		n.env.Drivers[b.spec.Name] = b.Driver
 	}
-	registry := operations.Registry(steps)
+	registry := operations.Registry(n.env)
 	n.intake, err = intake.New(intake.Config{
 		Backends: n.names(), Worker: n.worker, Workers: n.cfg.Workers, Lease: n.cfg.Lease, StopLimit: n.cfg.StopLimit,
 	}, intake.Deps{
 		Store: n.deps.Store, Locks: n.deps.Locks, Registry: registry, Input: operations.Input, Log: n.log,
-		Observe: n.deps.Observe, Saga: n.deps.Saga, Workers: n.member,
+		Observe: n.deps.Observe, Saga: n.deps.Saga, Workers: n.member, Away: n.storageBack,
 	})
 	return err
 }
@@ -249,7 +247,6 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err // before the export server is started: nobody would end it
 	}
-	defer context.AfterFunc(ctx, waitNoMore(n.served))()
 	var helpers sync.WaitGroup
 	if n.exports != nil {
 		helpers.Go(func() { _ = n.exports.Run(after) })
@@ -288,15 +285,6 @@ func (n *Node) serveWakes(ctx context.Context) {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
 			}
-		}
-	}
-}
-
-// waitNoMore lets what waits for storages that are away end.
-func waitNoMore(all []served) func() {
-	return func() {
-		for _, b := range all {
-			b.end()
 		}
 	}
 }

@@ -3,7 +3,7 @@
 // Nouns: a delivery is one message of a dispatch subject, op.<bucket>.req.<backend>.<operation>.<n>, handed out by the
 // pull consumer that all workers of a backend share; n is the dispatch number. A worker is one start of one process. A
 // slot is room for one operation of a backend to be in work here, from the request for its dispatch to the answer; while
-// the operation waits for the next try of a step it gives its slot back.
+// the operation waits for the next try of a step, or for a storage that is away, it gives its slot back.
 //
 // Invariants:
 //   - A delivery is acknowledged only after the commit that makes it superfluous: the operation ended, got stuck, was
@@ -115,6 +115,9 @@ type Deps struct {
 	Observe func(Event)
 	// Saga are further options of the executor, such as observers.
 	Saga []saga.Option
+	// Away says, of the error of a step, whether the storage of the backend is away, and by closing the channel when it is back; nil: it is
+	// not. The step waits for that, and is called again: no try is counted, and others have its slot.
+	Away func(backend string, err error) <-chan struct{}
 	// Workers are those of this node; nil: what others leave is found by the lease alone.
 	Workers Workers
 }
@@ -212,7 +215,7 @@ func (i *Intake) Run(ctx context.Context) error {
 var errStopLimit = errors.New("the step took longer than the limit for a stop")
 
 // aroundStep lets a step that is under way when the context of its run ends go on until the limit for a stop. While an
-// operation waits for its next try, others may have its slot.
+// operation waits for its next try, or for a storage that is away, others may have its slot.
 func (i *Intake) aroundStep(ctx context.Context, c saga.Call, next func(context.Context) error) error {
 	switch c.Action {
 	case saga.Writing: // outlives the context anyway
@@ -233,5 +236,33 @@ func (i *Intake) aroundStep(ctx context.Context, c saga.Call, next func(context.
 		long, end = context.WithDeadline(long, deadline)
 		defer end()
 	}
-	return next(long)
+	for {
+		err := next(long)
+		if err == nil || ctx.Err() != nil || i.awaitStorage(ctx, c.ID, err) != nil {
+			return err
+		}
+	}
+}
+
+// errNotAway: a step failed, and not because its storage is away.
+var errNotAway = errors.New("the storage is not away")
+
+// awaitStorage returns nil when the storage is back whose absence made a step fail. Errors: errNotAway; that of ctx.
+func (i *Intake) awaitStorage(ctx context.Context, id saga.ID, err error) error {
+	r := i.table.find(id)
+	if i.deps.Away == nil || r == nil {
+		return errNotAway
+	}
+	back := i.deps.Away(r.backend, err)
+	if back == nil {
+		return errNotAway
+	}
+	return r.slot.lend(ctx, func(ctx context.Context) error {
+		select {
+		case <-back:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
 }

@@ -15,8 +15,9 @@ type table struct {
 
 // running is an operation that this process has at work, with the deliveries that told of it.
 type running struct {
-	id   string
-	slot *slot
+	id      string
+	backend string
+	slot    *slot
 	// deliveries by stream sequence, the newest delivery of each message: only its acknowledgement is the one to give.
 	// Guarded by the table.
 	deliveries map[uint64]delivery
@@ -44,7 +45,7 @@ func (t *table) enter(d delivery, s *slot) (*running, bool) {
 		r.deliveries[d.sequence] = d
 		return r, false
 	}
-	r := &running{id: d.operation, slot: s, deliveries: map[uint64]delivery{d.sequence: d}}
+	r := &running{id: d.operation, backend: d.backend, slot: s, deliveries: map[uint64]delivery{d.sequence: d}}
 	t.running[d.operation] = r
 	return r, true
 }

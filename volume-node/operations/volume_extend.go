@@ -98,6 +98,9 @@ func (e *Env) extendVolume(ctx context.Context, run saga.Run, s *volumeExtend) e
 	}
 	// No earlier try lives: the size says whether one took effect.
 	o, looking := d.Look(ctx, from.ID.Ref())
+	if errors.Is(looking, driver.ErrAway) {
+		return looking
+	}
 	if looking == nil && o.Bytes < to || errors.Is(looking, driver.ErrNotFound) || errors.Is(looking, driver.ErrUnsupported) {
 		return err
 	}
