@@ -1,6 +1,7 @@
 package operations
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/scoria-storage/scoria/kvlock"
@@ -28,10 +29,12 @@ func aside(s kvtx.Snapshot, tx *kvtx.Tx, v block.Volume) (block.Volume, error) {
 	if err != nil {
 		return v, err
 	}
+	var failed error
 	for _, w := range lock.Line {
 		entry, err := s.Get(kvlock.OwnerKey(w.Owner))
-		if err != nil {
-			return v, err
+		if err != nil { // a snapshot learns of all that it has to read, and reads them at once
+			failed = cmp.Or(failed, err)
+			continue
 		}
 		req, err := requested(entry)
 		if err != nil {
@@ -46,7 +49,7 @@ func aside(s kvtx.Snapshot, tx *kvtx.Tx, v block.Volume) (block.Volume, error) {
 			}
 		}
 	}
-	return v, nil
+	return v, failed
 }
 
 // alone reads a volume that the operation has alone, as aside has it.
