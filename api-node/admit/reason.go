@@ -36,7 +36,7 @@ func who(c Caller, reason string) string {
 	user := c.User
 	if len(user) > maxWho {
 		end := maxWho - len("…")
-		for !utf8.RuneStart(user[end]) {
+		for end > 0 && !utf8.RuneStart(user[end]) {
 			end--
 		}
 		user = user[:end] + "…"

@@ -28,6 +28,7 @@ func TestTheLongestReasonFitsWhoeverGivesIt(t *testing.T) {
 		strings.Repeat("u", messages.MaxText): strings.Repeat("u", messages.MaxText) + ": ",
 		strings.Repeat("ä", messages.MaxText): strings.Repeat("ä", 126) + "…: ",
 		strings.Repeat("𝄞", messages.MaxText): strings.Repeat("𝄞", 63) + "…: ",
+		strings.Repeat("\x80", 300):           "…: ",
 	} {
 		c := alice
 		c.User = user

@@ -84,6 +84,11 @@ func (d *dataDir) mark(release string) error {
 	if err := d.lock.Sync(); err != nil {
 		return diskError(err)
 	}
+	return d.sync()
+}
+
+// sync makes sure that files that were made or removed are so after a loss of power, too.
+func (d *dataDir) sync() error {
 	dir, err := os.Open(d.path)
 	if err != nil {
 		return err

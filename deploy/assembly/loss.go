@@ -48,7 +48,10 @@ func afterLoss(ctx context.Context, d *dataDir, srv *embednats.Server) error {
 	if err := raiseEra(ctx, js); err != nil {
 		return fmt.Errorf("begin a new era after a loss: %w", err)
 	}
-	return os.Remove(d.sub(acceptLoss))
+	if err := os.Remove(d.sub(acceptLoss)); err != nil {
+		return err
+	}
+	return d.sync() // or it would accept the next loss, too
 }
 
 func raiseEra(ctx context.Context, js jetstream.JetStream) error {
