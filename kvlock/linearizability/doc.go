@@ -15,7 +15,7 @@
 //
 // Invariants of the tests: a call whose outcome is not known counts as perhaps made; one that was refused, or that ended without being in
 // doubt, as not made. What a commit read is proven by a check in that commit. A plain read counts on one server only: of three, one that does not
-// know yet that it was deposed may answer it.
+// know yet that it was deposed may answer it ([TestALeaderThatWasDeposedAnswersReads]).
 //
 // What it does not do: it looks into no record but in the end; the order of events is what the clients saw. The simulation in kvlock/sim reaches
 // more histories, on a server in memory.
