@@ -32,7 +32,7 @@ func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant,
 		}
 		old, err := DecodeRecord(entry)
 		if err != nil {
-			return l.adoptStaged(ctx, owner, worker, token)
+			return Grant{}, old, err
 		}
 		if try == 0 {
 			epoch = old.Epoch
@@ -41,11 +41,11 @@ func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant,
 		if errors.Is(err, ErrApplied) {
 			return l.GrantOf(old), old, nil
 		}
-		switch {
-		case err != nil:
-			return l.adoptStaged(ctx, owner, worker, token)
-		case old.Epoch != epoch:
-			return Grant{}, old, &AdoptedError{Epoch: epoch, Record: old}
+		if err == nil && old.Epoch != epoch {
+			err = &AdoptedError{Epoch: epoch, Record: old}
+		}
+		if err != nil {
+			return Grant{}, old, err
 		}
 		rec, err := l.writeAdopted(ctx, next)
 		if err == nil {
@@ -56,20 +56,6 @@ func (l *Locker) Adopt(ctx context.Context, owner, worker, token string) (Grant,
 		}
 	}
 	return Grant{}, Record{}, fmt.Errorf("take over operation %s: its record changed %d times meanwhile", owner, adoptTries)
-}
-
-// adoptStaged decides a take-over that a read refuses: as an update, whose refusals are sure.
-func (l *Locker) adoptStaged(ctx context.Context, owner, worker, token string) (Grant, Record, error) {
-	rec, err := l.update(ctx, l.Keys(owner), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
-		return l.StageAdopt(s, tx, owner, worker, token)
-	})
-	switch {
-	case errors.Is(err, ErrApplied):
-		return l.GrantOf(rec), rec, nil
-	case err != nil:
-		return Grant{}, rec, err
-	}
-	return l.adopted(ctx, rec)
 }
 
 // adoptKnown tries the take-over on the record as this process knows it, which is the rule where the process that accepted

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/internal/link"
@@ -49,17 +48,6 @@ func (d *deposed) Call(ctx context.Context, msgs ...*nats.Msg) (*nats.Msg, error
 	return m, err
 }
 
-// Info says that the stream is replicated.
-func (d *deposed) Info(ctx context.Context, filter string) (*jetstream.StreamInfo, error) {
-	info, err := d.Server.Info(ctx, filter)
-	if err == nil {
-		replicated := *info
-		replicated.Config.Replicas = 3
-		info = &replicated
-	}
-	return info, err
-}
-
 // depose is the moment.
 func (d *deposed) depose() {
 	d.mu.Lock()
@@ -77,18 +65,18 @@ func (d *deposed) mustHaveAnswered(t *testing.T) {
 }
 
 // overDeposed is a locker whose reads a deposed leader may answer, and one that knows better.
-func overDeposed(t *testing.T) (d *deposed, here *kvlock.Locker, read func(owner string), there *kvlock.Locker, store *kvtx.Store) {
+func overDeposed(t *testing.T) (d *deposed, here *kvlock.Locker, read func(owner string), there *kvlock.Locker) {
 	t.Helper()
 	srv := natstest.Start(t)
-	store = srv.Store(t)
+	store := srv.Store(t)
 	server, err := link.Over(srv.Conn(t), store.Stream(), 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d = &deposed{Server: server, answers: map[string]*nats.Msg{}}
-	mine, err := kvtx.OpenOn(t.Context(), d, kvtx.Config{Replicas: 3}, kvtx.Chance{
+	mine, err := kvtx.OpenOn(t.Context(), d, kvtx.Config{}, kvtx.Chance{
 		Jitter: func(d time.Duration) time.Duration { return d }, Turn: func(context.Context) {},
-	}, kvtx.WithCacheBytes(0))
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +85,7 @@ func overDeposed(t *testing.T) (d *deposed, here *kvlock.Locker, read func(owner
 		if _, err := mine.Get(t.Context(), kvlock.OwnerKey(owner)); err != nil {
 			t.Fatal(err)
 		}
-	}, kvlock.New(store), store
+	}, kvlock.New(store)
 }
 
 // Who repeats an acquire gets no grant of an operation that has ended meanwhile.
@@ -115,7 +103,7 @@ func TestADeposedLeaderGrantsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d, here, read, there, _ := overDeposed(t)
+			d, here, read, there := overDeposed(t)
 			acquire(t, here, "op-1", kvlock.Exclusive("a"))
 			read("op-1")
 			if err := there.Break(t.Context(), "op-1", "test", kvlock.NothingFenced); err != nil {
@@ -131,7 +119,7 @@ func TestADeposedLeaderGrantsNothing(t *testing.T) {
 // An operation that is not there yet, for a leader that was deposed before, has not ended long ago: it is released.
 func TestADeposedLeaderDoesNotKeepFromTheRelease(t *testing.T) {
 	t.Parallel()
-	d, here, read, there, _ := overDeposed(t)
+	d, here, read, there := overDeposed(t)
 	read("op-1")
 	g := acquire(t, there, "op-1", kvlock.Exclusive("a"))
 	d.depose()
@@ -142,52 +130,10 @@ func TestADeposedLeaderDoesNotKeepFromTheRelease(t *testing.T) {
 	kvlocktest.RequireFree(t, there)
 }
 
-// Who holds a grant is not told that it is none.
-func TestADeposedLeaderTakesNoGrantAway(t *testing.T) {
-	t.Parallel()
-	for name, verb := range map[string]func(l *kvlock.Locker, g kvlock.Grant) error{
-		"Save": func(l *kvlock.Locker, g kvlock.Grant) error {
-			_, err := l.Save(t.Context(), g, kvlock.Running, nil)
-			return err
-		},
-		"End":       func(l *kvlock.Locker, g kvlock.Grant) error { return l.End(t.Context(), g, kvlock.Done, nil) },
-		"Release":   func(l *kvlock.Locker, g kvlock.Grant) error { return l.Release(t.Context(), g) },
-		"LockNamed": func(l *kvlock.Locker, g kvlock.Grant) error { return l.LockNamed(t.Context(), "op-1", g.Fence(), "n") },
-		"Downgrade": func(l *kvlock.Locker, g kvlock.Grant) error {
-			_, err := l.Downgrade(t.Context(), g, "a")
-			return err
-		},
-		"Adopt": func(l *kvlock.Locker, _ kvlock.Grant) error {
-			_, _, err := l.Adopt(t.Context(), "op-1", "w", "d3")
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d, here, read, there, store := overDeposed(t)
-			acquire(t, there, "op-1", kvlock.Exclusive("a"))
-			save(t, there, adopt(t, there, "op-1", "d1"), kvlock.Stuck, "")
-			read("op-1") // as it is stuck
-			if _, err := store.Update(t.Context(), there.Keys("op-1"), func(s kvtx.Snapshot, tx *kvtx.Tx) error {
-				_, err := there.StageResume(s, tx, "op-1", kvlock.Running, "test", nil)
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
-			g := adopt(t, there, "op-1", "d2")
-			d.depose()
-			if err := verb(here, g); err != nil {
-				t.Error(err)
-			}
-			d.mustHaveAnswered(t)
-		})
-	}
-}
-
 // Who gives up waiting leaves its line, though a deposed leader knows nothing of it.
 func TestADeposedLeaderDoesNotKeepAWaiterInItsLine(t *testing.T) {
 	t.Parallel()
-	d, here, read, there, _ := overDeposed(t)
+	d, here, read, there := overDeposed(t)
 	read("op-2")
 	holder := acquire(t, there, "op-1", kvlock.Exclusive("a"))
 	ctx, cancel := context.WithCancel(t.Context())

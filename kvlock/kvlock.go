@@ -46,10 +46,10 @@
 // several times.
 //
 // Of a replicated stream a read may be answered by a server that led it, was deposed, and does not know it yet: up to 20 seconds after it was cut
-// off (nats-server 2.15.2), or when it goes on after a stop. So a verb that commits by itself is refused, or finds done what it was to do, by a
-// commit that checks what it read; a refusal costs as much as a grant there. What only looks shows what was so at a moment that may be as long
-// ago as that, also before the call began: Record, Records, Holders, Holdings, Locks, Check, that Void and Break find nothing to break, and that
-// somebody else took an operation over just before an Adopt.
+// off (nats-server 2.15.2), or when it goes on after a stop. So no caller goes on with what was only read: a grant that a repeated TryAcquire or
+// Acquire finds, and the absence of an operation that is to be released or to leave its line, are checked by a commit. What rests on reads alone
+// is a refusal, such as ErrConflict or ErrNotFound, and what was only to be looked at (Record, Records, Holders, Locks, Check, and the record
+// with ErrExists): it was so at a moment that may be as long ago as that, also before the call began.
 //
 // What it does not do: no lock knows a time limit, a session or a process; it does not know what a key means, it starts no
 // goroutine, and it raises no fence at a resource: that is the caller's, who gets the number.

@@ -116,24 +116,3 @@ func TestThoseWhoAreLetInTogetherStandInTheOrderOfTheLine(t *testing.T) {
 		t.Errorf("holders %+v, %v; want first and second", lock.Holders, err)
 	}
 }
-
-// An ID is used again, a day later, in the very commit in which a worker of its first operation ends that one: the record is newer than any grant.
-func TestARecordThatBeginsInTheCommitIsNoCorruption(t *testing.T) {
-	t.Parallel()
-	rec := Record{Owner: "op-1", Claims: []Claim{Exclusive("a")}, Phase: Running, Era: 1, Since: at(0)}
-	value, err := rec.encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pending kvtx.Revision = 1<<63 | 1
-	if !pending.Pending() {
-		t.Fatalf("%d is no placeholder", pending)
-	}
-	snapshot := getter(func(key string) (kvtx.Entry, error) {
-		return kvtx.Entry{Key: key, Value: value, Exists: true, Revision: pending}, nil
-	})
-	l := New(nil)
-	if _, err := l.current(snapshot, Grant{owner: "op-1", epoch: 1, fence: Fence{Era: 1, Rev: 7}}); !errors.Is(err, ErrAdopted) || errors.Is(err, ErrBroken) {
-		t.Errorf("the old grant: error %v, want %v", err, ErrAdopted)
-	}
-}

@@ -220,7 +220,7 @@ func (l *Locker) current(s kvtx.Snapshot, g Grant) (Record, error) {
 	if g.intent != nil {
 		return l.intended(rec, g)
 	}
-	if rec.Epoch < g.epoch && rec.FenceRev != 0 && !g.fence.Less(rec.Fence()) { // 0: it begins in the commit that is being made
+	if rec.Epoch < g.epoch && !g.fence.Less(rec.Fence()) {
 		return rec, fmt.Errorf("%w: operation %s is in epoch %d, its grant is of epoch %d: the stream has lost writes",
 			ErrBroken, rec.Owner, rec.Epoch, g.epoch)
 	}

@@ -22,7 +22,14 @@ func (l *Locker) TryAcquire(ctx context.Context, owner string, payload []byte, c
 		return l.stageAcquire(s, tx, Running, owner, payload, norm)
 	}, kvtx.AssumeAbsent(OwnerKey(owner)), kvtx.Holds(len(payload)), kvtx.Yields())
 	switch {
-	case errors.Is(err, ErrExists) && rec.Live() && rec.Epoch == 0 && slices.Equal(rec.Claims, norm):
+	case errors.Is(err, ErrExists) && rec.unadopted(norm):
+		stands, err := l.stands(ctx, owner, rec.Revision)
+		switch {
+		case err != nil:
+			return Grant{}, err
+		case !stands:
+			return l.TryAcquire(ctx, owner, payload, norm...)
+		}
 		return l.GrantOf(rec), nil
 	case errors.Is(err, ErrExists):
 		return Grant{}, &ExistsError{Record: rec}
@@ -35,6 +42,24 @@ func (l *Locker) TryAcquire(ctx context.Context, owner string, payload []byte, c
 	l.Observe(EventOf(Acquired, rec))
 	l.log.DebugContext(ctx, "claims acquired", "operation", owner, "claims", norm)
 	return l.GrantOf(rec), nil
+}
+
+// unadopted says whether the record is that of a client's own operation with these claims, of which a repeated call is told.
+func (r Record) unadopted(norm []Claim) bool {
+	return r.Live() && r.Epoch == 0 && slices.Equal(r.Claims, norm)
+}
+
+// stands says whether the owner's record is at the revision that was read, 0 if it was absent, by a commit that checks it. What a caller
+// goes on with, and writes nothing that would tell, must not rest on a read alone: of a replicated stream a server may have answered it that
+// was deposed and does not know it yet.
+func (l *Locker) stands(ctx context.Context, owner string, at kvtx.Revision) (bool, error) {
+	var tx kvtx.Tx
+	tx.Check(OwnerKey(owner), at)
+	_, err := l.store.Commit(ctx, &tx)
+	if errors.Is(err, kvtx.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Save writes the progress of the grant's worker and returns the grant to go on with. See StageSave.
@@ -76,7 +101,11 @@ func (l *Locker) Release(ctx context.Context, g Grant) error {
 		return l.stageEnd(s, tx, g, Done, nil)
 	})
 	if errors.Is(err, ErrNotFound) {
-		return nil // it ended longer ago than the retention
+		gone, err := l.stands(ctx, g.owner, 0)
+		if err != nil || gone {
+			return err // it ended longer ago than the retention
+		}
+		return l.Release(ctx, g)
 	}
 	return l.ended(ctx, rec, err)
 }
@@ -148,28 +177,13 @@ func (l *Locker) update(ctx context.Context, keys []string, stage func(kvtx.Snap
 		return l.Committed(rec, res), nil
 	}
 	if rec.Revision.Pending() { // found in the commit that was being made at the same moment: now it has its revision
-		now, readErr := l.known(ctx, rec.Owner)
+		now, readErr := l.Record(ctx, rec.Owner)
 		if readErr != nil {
 			return rec, readErr
 		}
 		rec = now
 	}
 	return rec, err
-}
-
-// known is a record that was found in a commit of this process: it is there, and who does not know it gave an old answer.
-func (l *Locker) known(ctx context.Context, owner string) (Record, error) {
-	for {
-		if err := ctx.Err(); err != nil {
-			return Record{}, err // the commit may not have been made
-		}
-		if entry, ok := l.store.Cached(ctx, OwnerKey(owner)); ok && entry.Exists {
-			return DecodeRecord(entry)
-		}
-		if rec, err := l.Record(ctx, owner); !errors.Is(err, ErrNotFound) {
-			return rec, err
-		}
-	}
 }
 
 // stale tells of a grant that was refused.

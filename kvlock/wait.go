@@ -145,10 +145,11 @@ func (l *Locker) stageLeft(s kvtx.Snapshot, tx *kvtx.Tx, rec *Record) error {
 
 // Leave is StageLeave as a commit of its own.
 func (l *Locker) Leave(ctx context.Context, owner, reason string) (Record, error) {
-	if err := checkOwner(owner); err != nil {
-		return Record{}, err
+	rec, err := l.Record(ctx, owner)
+	if err != nil {
+		return rec, err
 	}
-	rec, err := l.update(ctx, l.Keys(owner), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) { // what it claims is read when that is known
+	rec, err = l.update(ctx, l.Keys(owner, rec.Claims...), func(s kvtx.Snapshot, tx *kvtx.Tx) (Record, error) {
 		return l.StageLeave(s, tx, owner, reason)
 	})
 	if err != nil {
@@ -173,10 +174,7 @@ func (l *Locker) Acquire(ctx context.Context, owner string, payload []byte, wait
 	if d, ok := ctx.Deadline(); ok && (wait.Deadline.IsZero() || d.Before(wait.Deadline)) {
 		wait.Deadline = d
 	}
-	rec, err := l.Queue(ctx, owner, payload, wait, norm...)
-	if errors.Is(err, ErrExists) && rec.Live() && rec.Epoch == 0 && slices.Equal(rec.Claims, norm) {
-		err = nil
-	}
+	rec, err := l.enqueue(ctx, owner, payload, wait, norm)
 	if err != nil && ctx.Err() != nil {
 		return Grant{}, l.giveUp(ctx, Record{Owner: owner}, err) // its commit may have been made
 	}
@@ -196,6 +194,19 @@ func (l *Locker) Acquire(ctx context.Context, owner string, payload []byte, wait
 		l.Observe(EventOf(Acquired, rec))
 	}
 	return l.GrantOf(rec), nil
+}
+
+// enqueue is Queue, for who goes on with what a repeated call finds.
+func (l *Locker) enqueue(ctx context.Context, owner string, payload []byte, wait Wait, norm []Claim) (Record, error) {
+	rec, err := l.Queue(ctx, owner, payload, wait, norm...)
+	if !errors.Is(err, ErrExists) || !rec.unadopted(norm) {
+		return rec, err
+	}
+	stands, err := l.stands(ctx, owner, rec.Revision)
+	if err != nil || stands {
+		return rec, err
+	}
+	return l.enqueue(ctx, owner, payload, wait, norm)
 }
 
 // DeadlinePassed is the reason of a leave at the deadline.
@@ -242,6 +253,19 @@ func (r Record) gone() error {
 	return fmt.Errorf("%w: operation %s", ErrVoid, r.Owner)
 }
 
+// leave is Leave, for who goes if there is nothing.
+func (l *Locker) leave(ctx context.Context, owner, reason string) (Record, error) {
+	rec, err := l.Leave(ctx, owner, reason)
+	if !errors.Is(err, ErrNotFound) {
+		return rec, err
+	}
+	gone, err := l.stands(ctx, owner, 0)
+	if err != nil || gone {
+		return Record{Owner: owner}, err
+	}
+	return l.leave(ctx, owner, reason)
+}
+
 // giveUp leaves the lines, or gives back what was granted at this very moment, and returns why.
 func (l *Locker) giveUp(ctx context.Context, rec Record, why error) error {
 	if ctx.Err() == nil && !rec.Deadline.IsZero() && !l.now().Before(rec.Deadline) {
@@ -252,11 +276,11 @@ func (l *Locker) giveUp(ctx context.Context, rec Record, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
 	l.store.Cached(ctx, OwnerKey(rec.Owner)) // a commit with it that is on its way is waited for
-	rec, err := l.Leave(ctx, rec.Owner, why.Error())
+	rec, err := l.leave(ctx, rec.Owner, why.Error())
 	if errors.Is(err, ErrInvalid) && rec.Epoch == 0 { // it was granted meanwhile
 		err = l.End(ctx, l.GrantOf(rec), Undone, nil)
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrEnded) && !errors.Is(err, ErrAdopted) {
+	if err != nil && !errors.Is(err, ErrEnded) && !errors.Is(err, ErrAdopted) {
 		return errors.Join(why, fmt.Errorf("operation %s may still wait or hold its claims: %w", rec.Owner, err))
 	}
 	return why

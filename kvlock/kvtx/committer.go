@@ -62,7 +62,6 @@ type member struct {
 	known   map[string]known
 	reads   []Entry // What the function read in its last run.
 	look    look    // See Sure.
-	verdict verdict // See prove.
 	refused uint64  // Of the store's clock: when a group with it was last refused.
 	alone   int     // How often it lost although nothing had moved: it goes alone.
 

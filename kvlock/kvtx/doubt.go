@@ -210,13 +210,6 @@ func (s *Store) decideOne(ctx context.Context, o *op, writer string, applied fun
 		return e.Revision, nil
 	case e.Revision == o.expect:
 		return 0, errUndecided
-	case e.Revision < o.expect && s.replicated(): // it has lived its time and no copy can apply any more, or the answer is old
-		if gone, err := s.stands(ctx, o.key, e.Revision); err != nil {
-			return 0, inDoubt(err)
-		} else if !gone {
-			return 0, errUndecided
-		}
-		return 0, errLost
 	case applied != nil:
 		if applied(e) {
 			return e.Revision, nil
@@ -226,25 +219,6 @@ func (s *Store) decideOne(ctx context.Context, o *op, writer string, applied fun
 		return 0, errLost
 	}
 	return 0, inDoubt(fmt.Errorf("%s was written again before it could be looked at", o.key))
-}
-
-// stands says whether a key is at a revision, by a write that expects it.
-func (s *Store) stands(ctx context.Context, key string, r Revision) (bool, error) {
-	carrier := "chk." + s.committer.name + ".stands"
-	m := message{subject: s.prefix + carrier, ttl: s.markerTTL, expects: true, expect: r, other: s.prefix + key}
-	t := tries{begin: time.Now()}
-	for {
-		_, err := s.sendOne(ctx, carrier, &m, time.Now())
-		if err == nil {
-			return true, nil
-		}
-		switch err = s.again(ctx, &t, err); {
-		case errors.Is(err, errLost):
-			return false, nil
-		case err != nil:
-			return false, err
-		}
-	}
 }
 
 // batch is an atomic batch with its receipt.
@@ -319,9 +293,8 @@ func batchMsgs(id string, messages []message) []*nats.Msg {
 type receipt struct {
 	committer string
 	key       string
-	rev       Revision  // What the next batch expects.
-	number    uint64    // Of the batch that is in flight or comes next.
-	at        time.Time // When it was known to be there last.
+	rev       Revision // What the next batch expects.
+	number    uint64   // Of the batch that is in flight or comes next.
 }
 
 // receiptTTL is how long a committer may be idle before its receipt goes.
@@ -341,12 +314,7 @@ func (r *receipt) batchID(try int) string {
 	return r.committer + "." + strconv.FormatUint(r.number, 36) + "." + strconv.Itoa(try)
 }
 
-func (r *receipt) applied(rev Revision) { r.rev, r.at = rev, time.Now() }
-
-// isOld says whether a read that shows a receipt at a revision shows it as it was once: a server that was deposed answered.
-func (s *Store) isOld(r *receipt, rev Revision) bool {
-	return s.replicated() && rev < r.rev && time.Since(r.at) < receiptTTL/2
-}
+func (r *receipt) applied(rev Revision) { r.rev = rev }
 
 // settle decides a batch after one of its copies was refused and another one is in doubt. It returns the revision of the batch's
 // receipt if a copy applied; errLost if none did and none can any more. begin is when the batch was sent first.
@@ -370,7 +338,7 @@ func (s *Store) settle(ctx context.Context, r *receipt, begin time.Time) (Revisi
 		switch value := string(e.Value); {
 		case err != nil:
 			return 0, inDoubt(err)
-		case e.Revision == r.rev, s.isOld(r, e.Revision):
+		case e.Revision == r.rev:
 			// A copy is in flight: ask again.
 			if err := pause(ctx, ctx, s.backoff(t.all)); err != nil {
 				return 0, inDoubt(err)

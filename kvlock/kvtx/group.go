@@ -115,10 +115,10 @@ func (c *committer) add(g *group, m *member) error {
 		snap = &snapshot{group: g, m: m, tx: &Tx{}, oldest: math.MaxUint64, proven: math.MaxUint64}
 		c.running = m
 		o = snap.run()
-		m.tx, m.reads, m.verdict = snap.tx, snap.reads, verdict{}
+		m.tx, m.reads = snap.tx, snap.reads
 	}
 	err := c.place(g, m, snap, &o)
-	m.staged = err == nil && o.fetch == nil && o.err == nil && o.panicked == nil && !m.verdict.given
+	m.staged = err == nil && o.fetch == nil && o.err == nil && o.panicked == nil
 	m.mu.Unlock()
 	switch {
 	case errors.Is(err, errDone):
@@ -162,7 +162,7 @@ func (c *committer) place(g *group, m *member, snap *snapshot, o *outcome) error
 			snap.checkAbsent()
 			o.err = m.tx.validate(c.store) // What it staged may rest on old entries, too.
 		}
-		if (o.err != nil || m.tx.empty()) && !snap.prove(o) {
+		if o.err != nil || m.tx.empty() {
 			return c.refuse(g, m, snap, o)
 		}
 	}

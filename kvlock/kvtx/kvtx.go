@@ -20,9 +20,7 @@
 //   - A commit whose answer is lost is sent again unchanged until it is acknowledged or refused; then it is
 //     decided whether the lost copy applied, by what is on the server's disk. No late copy can apply once this was decided.
 //   - An error that a function returns is decided on entries that were read from the leader after the call
-//     began, or that commits of this process wrote meanwhile; never on a write that was not committed. A server that led a
-//     replicated stream, was deposed, and does not know it yet may answer a read: there the error is returned when a commit
-//     that checks these entries was made.
+//     began, or that commits of this process wrote meanwhile; never on a write that was not committed.
 //   - No function runs once its call has returned.
 //   - A decision is only as safe as its expectations: what a function read and neither wrote nor checked may
 //     have changed before its commit.

@@ -150,10 +150,6 @@ func (c *committer) settled(g *group, err error) bool {
 			index = map[string]*slot{g.slots[0].key: g.slots[0]}
 		}
 		for _, m := range g.members {
-			if m.verdict.given {
-				m.answer(Result{}, m.verdict.err)
-				continue
-			}
 			r := Result{written: make([]write, 0, len(m.tx.writes))}
 			for i := range m.tx.writes {
 				key := m.tx.writes[i].key
@@ -211,7 +207,7 @@ func (c *committer) lost(g *group) {
 	moved := g.moved(now)
 	s.opts.log.DebugContext(c.life, "commits refused", "members", len(g.members), "keys", moved)
 	nothing := len(moved) == 0
-	if rev := now[c.receipt.key].Revision; rev != c.receipt.rev && !s.isOld(&c.receipt, rev) {
+	if rev := now[c.receipt.key].Revision; rev != c.receipt.rev {
 		c.receipt.rev, nothing = rev, false // It had expired.
 	}
 	for _, key := range moved {

@@ -36,28 +36,5 @@ func (s *snapshot) doubtful(err error) bool {
 	return before.at == 0 || len(s.pending) > 0 || s.oldest < before.at || !slices.EqualFunc(before.reads, s.reads, same)
 }
 
-// verdict is what a function came to that writes nothing.
-type verdict struct {
-	given bool
-	err   error // nil: there is nothing to do.
-}
-
-// prove makes a commit of what a function came to that writes nothing, on a replicated stream: one that checks all that it read. A server that
-// led the stream, was deposed, and does not know it yet answers reads, but makes no commit.
-func (s *snapshot) prove(o *outcome) bool {
-	if !s.group.store.replicated() || len(s.stale) > 0 || len(s.reads) == 0 || len(s.reads) > MaxMessages {
-		return false
-	}
-	s.m.verdict = verdict{given: true, err: o.err}
-	s.m.tx, o.err = &Tx{}, nil
-	for i := range s.reads {
-		s.m.tx.Check(s.reads[i].Key, s.reads[i].Revision)
-	}
-	return true
-}
-
-// replicated says whether a read may be answered by a server that was deposed.
-func (s *Store) replicated() bool { return s.cfg.Replicas > 1 }
-
 // same says whether two runs of a function have read the same.
 func same(a, b Entry) bool { return a.Key == b.Key && a.Revision == b.Revision && a.Exists == b.Exists }

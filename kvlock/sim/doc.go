@@ -8,8 +8,7 @@
 //   - actor: a goroutine of a process that does its work: a client, a worker that takes dispatches, one that serves wakes, an operator. Clients
 //     and workers take named locks for a while; workers leave operations to other ones, and to the operator.
 //   - event: something that may happen next: a call arrives at the server, its answer comes back, a delivery, an actor's turn.
-//   - fate: how it happens. A call may be lost, refused, or arrive when its caller has long given up; so may its answer. In
-//     some histories the stream is replicated, and a leader that was deposed answers reads as they were then.
+//   - fate: how it happens. A call may be lost, refused, or arrive when its caller has long given up; so may its answer.
 //   - truth: what the server's records say, read after each write, beside the resources that the holders write.
 //
 // How it works: all goroutines run in a bubble of testing/synctest, where time passes only when all of them wait. Then, and only then, the
@@ -23,5 +22,5 @@
 // it is stuck or over; no wake is purged that nobody has served. In the end every wake was served, everything is free, and what was
 // acknowledged is there.
 //
-// What it does not do: it knows nothing of nats.go, connections and disks, and its server has no replicas that fail; tests with real servers do.
+// What it does not do: it knows nothing of nats.go, connections and disks, and its server has no replicas; tests with real servers do.
 package sim

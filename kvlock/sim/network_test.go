@@ -116,7 +116,7 @@ func (c *conn) Call(ctx context.Context, msgs ...*nats.Msg) (*nats.Msg, error) {
 	}
 	v, err := c.ask(ctx, what, kind, func() any {
 		if !write {
-			return c.w.read(msgs)
+			return c.w.server.Handle(msgs...)
 		}
 		return c.w.write(msgs)
 	})

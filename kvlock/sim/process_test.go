@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/scoria-storage/scoria/kvlock"
 	"github.com/scoria-storage/scoria/kvlock/kvtx"
 )
@@ -26,7 +24,6 @@ type plan struct {
 
 	lose, refuse, slow, pause              in // Of calls.
 	crash, cut, freeze, cancel, jump, acks in // Of steps; acks: of acknowledgements.
-	depose                                 in // Of steps, on a replicated stream; 0: it is none.
 
 	trace bool
 	plant plant
@@ -40,16 +37,7 @@ func planOf(seed uint64) plan {
 		seed: seed, processes: 2 + rng.IntN(2), operations: 2 + rng.IntN(2),
 		lose: some(0, 60, 25, 10), refuse: some(0, 80, 30, 10), slow: some(0, 6, 2), pause: some(60, 25, 8),
 		crash: some(0, 400, 120, 60), cut: some(0, 300, 80), freeze: some(0, 300, 100), cancel: some(0, 150, 40), jump: some(0, 0, 0, 500), acks: some(0, 4),
-		depose: some(0, 0, 200),
 	}
-}
-
-// replicas of the stream.
-func (p plan) replicas() int {
-	if p.depose > 0 {
-		return 3
-	}
-	return 1
 }
 
 // process is one that uses the store, from its start to its end.
@@ -116,7 +104,7 @@ func hashOf(parts ...any) uint64 {
 // run is the life of the process.
 func (p *process) run() {
 	for p.store == nil {
-		store, err := kvtx.OpenOn(p.ctx, p.conn, kvtx.Config{Bucket: bucket, Replicas: p.w.plan.replicas()}, kvtx.Chance{Jitter: p.jitter, Turn: p.turn, Stream: stream{conn: p.conn}})
+		store, err := kvtx.OpenOn(p.ctx, p.conn, kvtx.Config{Bucket: bucket}, kvtx.Chance{Jitter: p.jitter, Turn: p.turn, Stream: stream{conn: p.conn}})
 		if err == nil {
 			p.store = store
 		} else if !p.pause(100 * time.Millisecond) {
@@ -222,26 +210,10 @@ func (w *world) mischief() bool {
 		w.forget()
 		w.thaw()
 		w.calm = time.Now().Add(d)
-	case w.chance(w.plan.depose):
-		w.note("the leader is deposed")
-		w.count("leader deposed")
-		w.deposed, w.unaware = w.server.Deposed(), time.Now().Add(unaware)
 	default:
 		return false
 	}
 	return true
-}
-
-// unaware is how long a leader that was deposed may not know it: see the package doc of kvlock.
-const unaware = 20 * time.Second
-
-// read gives a read to the server that leads, or to one that did.
-func (w *world) read(msgs []*nats.Msg) *nats.Msg {
-	if w.deposed != nil && !w.healing && time.Now().Before(w.unaware) && w.chance(2) {
-		w.count("read answered by a leader that was deposed")
-		return w.deposed.Handle(msgs...)
-	}
-	return w.server.Handle(msgs...)
 }
 
 // heal ends all mischief.

@@ -31,7 +31,7 @@ var mustMeet = []string{
 	"request lost", "answer lost, made", "answer lost, refused", "no leader", "refused without a reason", "nobody listens", "reordered",
 	"arrived when its caller had given up, and was made", "arrived when its caller had given up, and was refused",
 	"crash", "connection broken", "process stopped for a while", "caller gave up", "consumer lost", "markers expired",
-	"delivered again", "acknowledgement lost", "leader deposed", "read answered by a leader that was deposed",
+	"delivered again", "acknowledgement lost",
 	// What comes of it, and what the processes do.
 	"refused", "submitted", "queued", "counted", "held and released", "downgraded", "broken", "left the line", "waited and was granted",
 	"wait given up", "wait given up in doubt", "taken over from another worker", "refused by the resource's fence", "verb repeated",

@@ -93,10 +93,10 @@ func (a *actor) takeOver(owner string) (g kvlock.Grant, rec kvlock.Record, err e
 	err = a.until("takes over", func(ctx context.Context) (err error) {
 		token := worker + "-" + token
 		if intend {
-			if rec, err = a.p.locks.Record(ctx, owner); err == nil {
-				g, err = a.p.locks.Intend(rec, worker, token)
+			if rec, err = a.p.locks.Record(ctx, owner); err != nil {
+				return err
 			}
-			if err == nil {
+			if g, err = a.p.locks.Intend(rec, worker, token); err == nil {
 				g, err = a.p.locks.Save(ctx, g, kvlock.Running, []byte("first"))
 				return err
 			}
@@ -141,9 +141,6 @@ func (a *actor) operator() {
 		may := []error{
 			kvlock.ErrQueued, kvlock.ErrEnded, kvlock.ErrInvalid, kvlock.ErrVoid, kvlock.ErrAdopted, kvlock.ErrConflict,
 			context.Canceled, context.DeadlineExceeded,
-		}
-		if a.p.w.plan.depose > 0 {
-			may = append(may, kvlock.ErrNotFound) // of a break: it is tried again
 		}
 		var err error
 		switch {

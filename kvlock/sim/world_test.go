@@ -22,15 +22,12 @@ type world struct {
 	plan   plan
 	rng    *rand.Rand // Of the goroutine of run alone.
 	server *memserver.Server
-	// deposed led the stream; until unaware it does not know that it does not.
-	deposed *memserver.Server
-	unaware time.Time
-	truth   *truth
-	queue   *broker
-	wakes   *durable
-	procs   []*process
-	stop    chan struct{} // Closed when the actors are to end.
-	begin   time.Time
+	truth  *truth
+	queue  *broker
+	wakes  *durable
+	procs  []*process
+	stop   chan struct{} // Closed when the actors are to end.
+	begin  time.Time
 
 	healing bool      // Nothing goes wrong any more, and what was left is put in order.
 	limit   int       // The step in which all must be in order.
@@ -83,7 +80,7 @@ type event struct {
 // simulate runs the history of a plan. It is called inside a bubble.
 func simulate(p plan) result {
 	w := &world{
-		plan: p, rng: rand.New(rand.NewPCG(p.seed, 1)), server: memserver.NewReplicated(bucket, p.replicas()), stop: make(chan struct{}),
+		plan: p, rng: rand.New(rand.NewPCG(p.seed, 1)), server: memserver.New(bucket), stop: make(chan struct{}),
 		met: map[string]int{}, ctxs: map[string]context.CancelFunc{}, begin: time.Now(),
 	}
 	w.truth = newTruth(w)

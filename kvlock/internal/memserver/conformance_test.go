@@ -159,18 +159,6 @@ var facts = []struct {
 			p.t.Errorf("a is at %d, want %d", m.Seq, rev)
 		}
 	}},
-	{"a write may expect something of what it does not write", func(p *probe) {
-		rev := p.made(p.write("a", "0", 0))
-		check := func(of string, expect uint64) *nats.Msg {
-			m := p.write("chk.0", "", expect)
-			m.Header.Set("Nats-Expected-Last-Subject-Sequence-Subject", p.subject(of))
-			return m
-		}
-		p.refused(check("a", 0), wrongSequence)
-		p.refused(check("nothing", rev), wrongSequence)
-		p.made(check("a", rev))
-		p.made(check("nothing", 0)) // its carrier is there already
-	}},
 	{"a copy of a batch under another name is refused", func(p *probe) {
 		p.made(p.last(p.batch("one", p.write("a", "1", 0), p.write("b", "1", 0))))
 		p.refused(p.last(p.batch("two", p.write("a", "1", 0), p.write("b", "1", 0))), wrongSequence)

@@ -18,7 +18,6 @@ package memserver
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -59,26 +58,16 @@ type batch struct {
 }
 
 // New returns a server with the stream of a bucket as kvtx.Ensure makes it.
-func New(bucket string) *Server { return NewReplicated(bucket, 1) }
-
-// NewReplicated returns one that says that its stream has replicas. It has none: see Deposed.
-func NewReplicated(bucket string, replicas int) *Server {
+func New(bucket string) *Server {
 	return &Server{
 		cfg: jetstream.StreamConfig{
 			Name: "KV_" + bucket, Subjects: []string{"$KV." + bucket + ".>", "op." + bucket + ".>"},
-			Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, Replicas: replicas,
+			Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, Replicas: 1,
 			MaxMsgsPerSubject: 1, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
 			AllowAtomicPublish: true, AllowMsgTTL: true, AllowRollup: true,
 		},
 		created: time.Now(), messages: map[string]*message{}, batches: map[string]*batch{}, changed: make(chan struct{}),
 	}
-}
-
-// Deposed returns a server that stays as this one is: one that leads the stream no more and does not know it yet. It is good for reads alone.
-func (s *Server) Deposed() *Server {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &Server{cfg: s.cfg, created: s.created, last: s.last, messages: maps.Clone(s.messages), expires: s.expires}
 }
 
 // Info is the state of the stream, with the subjects that match the filter unless that is "".
