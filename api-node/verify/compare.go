@@ -202,12 +202,11 @@ type standing struct{ volumes, snapshots int }
 // unserved says what to do with a backend that nobody serves.
 func (w *world) unserved(backend string) string {
 	start := "start a volume node with --backend " + backend + "=…"
-	switch s := w.standing()[backend]; s {
-	case standing{}:
+	s, stands := w.standing()[backend]
+	if !stands {
 		return "nothing stands on it: if it is not wanted any more, scoria backend forget " + backend + "; else " + start
-	default:
-		return fmt.Sprintf("%d volumes and %d snapshots stand on it: %s", s.volumes, s.snapshots, start)
 	}
+	return fmt.Sprintf("%d volumes and %d snapshots stand on it: %s", s.volumes, s.snapshots, start)
 }
 
 // compareObjects: the backends hold what the records say, as every process finds that serves them. What an operation has

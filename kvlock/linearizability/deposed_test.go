@@ -16,9 +16,7 @@ import (
 // TestDirectReadsAreOld is why a stream with direct reads is refused: on three servers any replica answers them, also one that has not made yet
 // what was acknowledged.
 func TestDirectReadsAreOld(t *testing.T) {
-	if testing.Short() {
-		t.Skip("three servers")
-	}
+	threeServers(t)
 	t.Parallel()
 	w := &world{servers: startServers(t, 3)}
 	stream := w.replicated(t, true)
@@ -49,9 +47,7 @@ func TestDirectReadsAreOld(t *testing.T) {
 // it, and answers what only the leader may answer. So does one that is cut off from the others, for up to 20 s (nats-server 2.15.2,
 // lostQuorumInterval, lostQuorumCheck).
 func TestALeaderThatWasDeposedAnswersReads(t *testing.T) {
-	if testing.Short() {
-		t.Skip("three servers")
-	}
+	threeServers(t)
 	t.Parallel()
 	w := &world{servers: startServers(t, 3)}
 	stream := w.replicated(t, false)

@@ -81,10 +81,16 @@ func TestHistoriesOnOneServer(t *testing.T) {
 	run(t, 1, number(t, "SCORIA_ROUNDS", 1))
 }
 
-func TestHistoriesOnThreeServers(t *testing.T) {
+// threeServers says that the test has them: too slow beside the race detector, so a short run leaves it out.
+func threeServers(t *testing.T) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("three servers")
 	}
+}
+
+func TestHistoriesOnThreeServers(t *testing.T) {
+	threeServers(t)
 	t.Parallel()
 	run(t, 3, number(t, "SCORIA_ROUNDS", 1))
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -140,35 +138,12 @@ func (w *deaf) Drive(ctx context.Context, _ ...saga.Option) (saga.Status, error)
 
 func (w *helpless) Resume(context.Context) error { return nil }
 
-const plantedEnv = "SAGATEST_PLANTED"
-
-// TestPlantedBug is run by TestExhaustFindsPlantedBugs in a process of its own.
-func TestPlantedBug(t *testing.T) {
-	name, ok := os.LookupEnv(plantedEnv)
-	if !ok {
-		t.Skip("is run by TestExhaustFindsPlantedBugs")
-	}
-	for _, b := range bugs {
-		if b.name == name {
-			sagatest.Exhaust(t, b.world)
-		}
-	}
-}
-
 func TestExhaustFindsPlantedBugs(t *testing.T) {
 	t.Parallel()
 	for _, b := range bugs {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestPlantedBug$")
-			cmd.Env = append(os.Environ(), plantedEnv+"="+b.name)
-			out, err := cmd.CombinedOutput()
-			if err == nil {
-				t.Errorf("Exhaust did not find it:\n%s", out)
-			}
-			if !strings.Contains(string(out), b.says) {
-				t.Errorf("Exhaust does not say %q:\n%s", b.says, out)
-			}
+			requireFails(t, "bug", b.name, b.says)
 		})
 	}
 }

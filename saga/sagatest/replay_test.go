@@ -3,10 +3,8 @@ package sagatest_test
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/scoria-storage/scoria/saga"
@@ -133,60 +131,19 @@ var upgrades = []struct {
 	{gone, "toy.create version 1 is not registered here", func(t *testing.T) sagatest.Journaled { return newWorld(t, newer) }},
 }
 
-const upgradeEnv = "SAGATEST_UPGRADE"
-
-// TestUpgrade is run by TestReplayFindsWhatBreaksRunsUnderWay in a process of its own.
-func TestUpgrade(t *testing.T) {
-	name, ok := os.LookupEnv(upgradeEnv)
-	if !ok {
-		t.Skip("is run by TestReplayFindsWhatBreaksRunsUnderWay")
-	}
-	for _, u := range upgrades {
-		if u.name == name {
-			prefix := toyJournals
-			if u.name == gone {
-				prefix = bothVersions(t)
-			}
-			sagatest.Replay(t, u.world, prefix)
-		}
-	}
-}
-
 func TestReplayFindsWhatBreaksRunsUnderWay(t *testing.T) {
 	t.Parallel()
 	for _, u := range upgrades {
 		t.Run(u.name, func(t *testing.T) {
 			t.Parallel()
-			requireFails(t, "^TestUpgrade$", upgradeEnv+"="+u.name, u.says)
+			requireFails(t, "upgrade", u.name, u.says)
 		})
 	}
-}
-
-// requireFails runs a test in a process of its own: it must fail, and say why.
-func requireFails(t *testing.T, test, env, says string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run="+test)
-	cmd.Env = append(os.Environ(), env)
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), says) {
-		t.Errorf("%s = %v, want a failure that says %q:\n%s", env, err, says, out)
-	}
-}
-
-const missingEnv = "SAGATEST_MISSING"
-
-// TestJournalsAreMissing is run by TestReplayWritesWhatIsMissing in a process of its own.
-func TestJournalsAreMissing(t *testing.T) {
-	prefix, ok := os.LookupEnv(missingEnv)
-	if !ok {
-		t.Skip("is run by TestReplayWritesWhatIsMissing")
-	}
-	sagatest.Replay(t, changed(func(*toy, *saga.Definition[state]) {}), prefix)
 }
 
 func TestReplayWritesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	prefix := filepath.Join(t.TempDir(), "toy")
-	requireFails(t, "^TestJournalsAreMissing$", missingEnv+"="+prefix, "there was no "+prefix+".v1.json: it is written")
+	requireFails(t, "missing", prefix, "there was no "+prefix+".v1.json: it is written")
 	sagatest.Replay(t, func(t *testing.T) sagatest.Journaled { return newWorld(t, creation) }, prefix)
 }

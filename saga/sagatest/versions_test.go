@@ -3,7 +3,6 @@ package sagatest_test
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,17 +50,6 @@ func TestVersionsAcceptsWhatIsWrittenDown(t *testing.T) {
 	sagatest.Versions(t, richRegistry(t), versionsFile(t, "retired v 1 {} a,undo", richLine))
 }
 
-const versionsEnv = "SAGATEST_VERSIONS"
-
-// TestChangedVersion is run by TestVersionsFindsChanges in a process of its own.
-func TestChangedVersion(t *testing.T) {
-	line, ok := os.LookupEnv(versionsEnv)
-	if !ok {
-		t.Skip("is run by TestVersionsFindsChanges")
-	}
-	sagatest.Versions(t, richRegistry(t), versionsFile(t, strings.Split(line, "|")...))
-}
-
 func TestVersionsFindsChanges(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ lines, says string }{
@@ -75,12 +63,7 @@ func TestVersionsFindsChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestChangedVersion$")
-			cmd.Env = append(os.Environ(), versionsEnv+"="+c.lines)
-			out, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), c.says) {
-				t.Errorf("Versions = %v, want a failure that says %q:\n%s", err, c.says, out)
-			}
+			requireFails(t, "versions", c.lines, c.says)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package operations_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -81,5 +82,57 @@ func TestPivotThatMayHaveTakenEffectIsNotUndone(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestAnExtendWaitsForTheStorageToLook: its first try may have taken effect, the second is refused, and whether the volume has grown cannot be
+// looked at, because its storage is away. That is no reason to guess, or to get stuck: the step says that it is away, and is called again.
+func TestAnExtendWaitsForTheStorageToLook(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(create(vol1, 1))
+	die, death := context.WithCancel(t.Context())
+	away, calls := true, 0
+	w.wrap(func(d driver.Driver) driver.Driver {
+		return driver.Intercept(d, func(ctx context.Context, m driver.Method, _ driver.Ref, next func(context.Context) error) error {
+			switch {
+			case m == driver.MethodLook && away:
+				return fmt.Errorf("made by the test: %w", driver.ErrAway)
+			case m != driver.MethodExtendVolume:
+				return next(ctx)
+			}
+			if calls++; calls == 1 {
+				defer death()
+				if err := next(ctx); err != nil {
+					t.Error(err)
+				}
+				return fmt.Errorf("made by the test: %w", driver.ErrUnknown)
+			}
+			if away {
+				return fmt.Errorf("made by the test: %w", driver.ErrNoSpace)
+			}
+			return next(ctx)
+		})
+	})
+	if err := w.submit(t.Context(), opID, &messages.ExtendVolume{Volume: vol1, SizeGiB: 3}); err != nil {
+		t.Fatal(err)
+	}
+	quick := saga.WithWaitCeiling(time.Millisecond)
+	if st, err := w.drive(die, opID, quick); err == nil {
+		t.Fatalf("the first worker did not die: %s", st.Phase)
+	}
+	waited := 0
+	st, err := w.drive(t.Context(), opID, quick, saga.WithAround(func(ctx context.Context, _ saga.Call, next func(context.Context) error) error {
+		for {
+			err := next(ctx)
+			if !errors.Is(err, driver.ErrAway) {
+				return err
+			}
+			waited++
+			away = false
+		}
+	}))
+	if err != nil || st.Phase != saga.Done || waited != 1 {
+		t.Errorf("%s, %v, cause %v, and it waited %d times for the storage; want done, and once", st.Phase, err, st.Cause, waited)
 	}
 }
