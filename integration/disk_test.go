@@ -145,7 +145,8 @@ func (s *smallDisk) greedy(t *testing.T) (end func()) {
 // breakStream writes to the stream, which is on a full disk, until that has broken it.
 func (s *smallDisk) breakStream(t *testing.T) {
 	t.Helper()
-	nc, err := nats.Connect(s.NATSURL())
+	// What else is written may have broken it just now: then the server ends and comes back.
+	nc, err := nats.Connect(s.NATSURL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
